@@ -1,0 +1,140 @@
+"""The actions of list-lock-janitor: each sweeps, and says what it found."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from mailman_ha.agents import bounded_child, lock_evidence, lock_sweep
+from mailman_ha.agents import site as agent_site
+from mailman_ha.agents.list_lock_janitor import judge, save_sweep, state_file
+from mailman_ha.agents.list_lock_janitor.state_file import Duty
+from mailman_ha.agents.site import Absent
+from mailman_ha.evidence.hosts import resolve
+from mailman_ha.locks.verdict import THIS_HOST
+from mailman_ha.mailman.installation import Installation
+from mailman_ha.mailman.location import VERSION_21
+from mailman_ha.ocf import codes
+from mailman_ha.ocf.outcome import Outcome, Refusal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mailman_ha.agents.lock_evidence import Surroundings
+    from mailman_ha.ocf.call import Call
+
+#: How long a stop may sweep (seconds): the share may be gone.
+STOP_SWEEP_SECONDS = 8.0
+
+
+def start(call: Call) -> Outcome:
+    """Sweep once and go on duty. Refused where there is no lock directory to sweep."""
+    site = _site(call)
+    around = _surroundings(call)
+    report = _sweep(call, site, around)
+    for one in report.kept:
+        call.log.info(f"kept {one.sentence()}")
+    for problem in report.problems:
+        call.log.warning(problem)
+    if site.location.version == VERSION_21:
+        for problem in save_sweep.mend(call, site, around, _lists_dir(call, site)):
+            call.log.warning(problem)
+    state_file.write(_state_path(call), _duty(site, around()))
+    return Outcome(codes.SUCCESS)
+
+
+def stop(call: Call) -> Outcome:
+    """Sweep this host's locks a last time, if the share still answers, and go off duty."""
+    call.deadline.doing("sweeping a last time")
+    if state_file.read(_state_path(call)) is not None:
+        trouble = bounded_child.run(
+            lambda: _sweep(call, _site(call), _surroundings(call)),
+            min(STOP_SWEEP_SECONDS, call.deadline.remaining() / 2),
+        )
+        if trouble:
+            call.log.warning(f"no last sweep: {trouble}; the next start sweeps")
+    state_file.forget(_state_path(call))
+    return Outcome(codes.SUCCESS)
+
+
+def monitor(call: Call) -> Outcome:
+    """7 off duty; on duty sweep, at level 10 mend half-finished saves and empty the quarantine."""
+    if state_file.read(_state_path(call)) is None:
+        return Outcome(codes.NOT_RUNNING)
+    try:
+        site = _site(call)
+    except Refusal as refusal:
+        return Outcome(codes.ERR_GENERIC, refusal.outcome.reason)
+    around = _surroundings(call)
+    report = _sweep(call, site, around)
+    problems: tuple[str, ...] = ()
+    if call.check_level >= 10:
+        if site.location.version == VERSION_21:
+            problems = save_sweep.mend(call, site, around, _lists_dir(call, site))
+        save_sweep.empty_quarantine(call, site, call.integer("quarantine_keep"))
+    return judge.sweep_outcome(report, call.seconds("stuck_after"), problems)
+
+
+def reload_agent(call: Call) -> Outcome:
+    """Take over changed parameters; the light monitor's knowledge is made anew."""
+    agent_site.host_map(call)
+    if state_file.read(_state_path(call)) is not None:
+        state_file.write(_state_path(call), _duty(_site(call), _surroundings(call)()))
+    return Outcome(codes.SUCCESS)
+
+
+def validate_all(call: Call) -> Outcome:
+    """Whether the parameters mean a Mailman whose locks could be swept here."""
+    agent_site.host_map(call)
+    site = agent_site.find_installation(call)
+    if isinstance(site, Absent):
+        return Outcome(site.code, site.why)
+    return Outcome(codes.SUCCESS)
+
+
+def _state_path(call: Call) -> str:
+    return state_file.path(call.state_dir, call.instance)
+
+
+def _site(call: Call) -> Installation:
+    """The installation with its lock directory there. Refuses otherwise."""
+    site = agent_site.find_installation(call)
+    if isinstance(site, Absent):
+        raise Refusal(site.code, site.why)
+    call.deadline.doing(f"looking for the share at {site.lock_dir}")
+    missing = agent_site.share_missing(site)
+    if missing:
+        raise Refusal(codes.ERR_INSTALLED, missing)
+    return site
+
+
+def _surroundings(call: Call) -> functools._lru_cache_wrapper[Surroundings]:
+    """The cluster's answer, asked for at most once in an action and only where it is needed."""
+    return functools.lru_cache(maxsize=1)(lambda: lock_evidence.look_around(call))
+
+
+def _sweep(
+    call: Call, site: Installation, around: functools._lru_cache_wrapper[Surroundings]
+) -> lock_sweep.SweepReport:
+    try:
+        return lock_sweep.sweep(call, site, around)
+    except OSError as error:
+        raise Refusal(
+            codes.ERR_GENERIC,
+            f"{site.lock_dir} cannot be swept: {error.strerror}; mend the share, then clean up the "
+            "resource",
+        ) from error
+
+
+def _lists_dir(call: Call, site: Installation) -> str:
+    return os.path.normpath(call.text("lists_dir") or site.answer.lists_dir)
+
+
+def _duty(site: Installation, around: Surroundings) -> Duty:
+    facts = resolve(
+        around.this_host.names, around.this_host, around.host_map, around.cluster,
+        around.no_cluster,
+    )
+    return Duty(
+        site.lock_dir, site.format, site.master_lock, site.user.uid, site.user.gid,
+        tuple(name for name, one in facts.items() if one.kind == THIS_HOST),
+    )

@@ -1,0 +1,61 @@
+"""What list-lock-janitor tells Pacemaker, pcs, crmsh and man about itself."""
+
+from __future__ import annotations
+
+from mailman_ha.agents.parameters import COMMON
+from mailman_ha.ocf.declaration import INTEGER, PATH, SECONDS, Action, AgentDeclaration, Parameter
+
+DECLARATION = AgentDeclaration(
+    name="list-lock-janitor",
+    shortdesc="Releases Mailman's locks whose owner is proven dead",
+    longdesc=(
+        "Sweeps the lock directory of GNU Mailman 2.1 or 3 when it starts, at every monitor and "
+        "when it stops. A lock or claim file whose owner is proven dead (its process on this host "
+        "is gone, or its node was fenced after the last touch) is moved into the directory "
+        "mailman-ha.quarantine inside the lock directory, and one line of JSON with the evidence "
+        "is added to evidence.jsonl there. Every other lock is kept.\n\n"
+        "With Mailman 2.1, a monitor at level 10 also mends what dead writers left of a list's "
+        "configuration: a complete temporary file becomes the missing config.pck, any other is "
+        "put in quarantine.\n\n"
+        "A lock that cannot be released and is older than stuck_after makes the resource degraded "
+        "(190), with the reason and what to type.\n\n"
+        "Run it as a clone on every node that has the share mounted, or as a member of a group "
+        "between the file system and mailman-master. It needs no daemon."
+    ),
+    parameters=(
+        *COMMON,
+        Parameter(
+            "lists_dir",
+            "Directory of the lists",
+            "Mailman 2.1: the directory of the lists' configurations. Asked from Mailman where it "
+            "is not given.",
+            kind=PATH,
+        ),
+        Parameter(
+            "stuck_after",
+            "When a kept lock is worth a human",
+            "A lock that is kept because its owner can be proven neither dead nor alive makes the "
+            "resource degraded once it is older than this.",
+            kind=SECONDS,
+            default="600",
+            reloadable=True,
+        ),
+        Parameter(
+            "quarantine_keep",
+            "Days to keep what was released",
+            "Files in quarantine are removed after this many days; 0 keeps them for ever.",
+            kind=INTEGER,
+            default="30",
+            minimum=0,
+            reloadable=True,
+        ),
+    ),
+    actions=(
+        Action("start", 60),
+        Action("stop", 30),
+        Action("monitor", 30, interval=15, depth=0),
+        Action("monitor", 60, interval=120, depth=10),
+        Action("reload-agent", 20),
+        Action("status", 30),
+    ),
+)

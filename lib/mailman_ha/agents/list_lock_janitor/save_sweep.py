@@ -1,0 +1,181 @@
+"""Mending what dead writers left of the lists' configurations (2.1), and emptying quarantine."""
+
+from __future__ import annotations
+
+import os
+
+from mailman_ha.agents import lock_evidence
+from mailman_ha.evidence import clocks
+from mailman_ha.evidence.user_identity import ActingAs
+from mailman_ha.lists import half_saves
+from mailman_ha.lists.half_saves import HalfSave
+from mailman_ha.locks import directory as lock_directory
+from mailman_ha.locks import holding
+from mailman_ha.locks import verdict as verdicts
+from mailman_ha.locks.directory import Inspection
+from mailman_ha.locks.release import Quarantine, QuarantineError
+from mailman_ha.locks.verdict import Verdict
+from mailman_ha.ocf.escape import escape
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mailman_ha.agents.lock_evidence import Surroundings
+    from mailman_ha.mailman.installation import Installation
+    from mailman_ha.ocf.call import Call
+
+DAY = 86400.0
+
+#: How long to wait for a list's lock (seconds), and for how long it is taken.
+LIST_LOCK_WAIT = 1.0
+LIST_LOCK_LIFETIME = 60.0
+
+
+def mend(
+    call: Call, site: Installation, around: Callable[[], Surroundings], lists_dir: str
+) -> tuple[str, ...]:
+    """Mend every half-finished save of a dead writer; returns what stood in the way."""
+    call.deadline.doing(f"looking for half-finished saves in {lists_dir}")
+    try:
+        with ActingAs(site.user.uid, site.user.gid):
+            saves = list(half_saves.find(lists_dir))
+    except OSError as error:
+        return (f"{escape(lists_dir)} cannot be listed: {error.strerror}",)
+    if not saves:
+        return ()
+    surroundings = around()
+    problems: list[str] = []
+    skew = _skew(site)
+    evidence = lock_evidence.gather(
+        call, site, surroundings, {save.writer for save in saves}, skew
+    )
+    if evidence.maintenance:
+        return ()
+    host = surroundings.this_host.node or surroundings.this_host.hostname
+    mending = []
+    with ActingAs(site.user.uid, site.user.gid):
+        for save in saves:
+            seen = _inspect(save)
+            if seen is None:
+                continue
+            verdict = verdicts.judge_claim((save.writer,), seen, evidence)
+            if verdict.may_release:
+                mending.append((save, seen, verdict))
+        if not mending:
+            return ()
+        # Of several whole files of one list the newest is its state.
+        mending.sort(key=lambda one: -one[1].changed_ns)
+        try:
+            with Quarantine(site.lock_dir, host) as quarantine:
+                for save, seen, verdict in mending:
+                    problem = _mend_one(call, site, quarantine, host, save, seen, verdict)
+                    if problem:
+                        problems.append(problem)
+        except QuarantineError as error:
+            problems.append(str(error))
+    return tuple(problems)
+
+
+def _skew(site: Installation) -> clocks.ClockSkew:
+    with ActingAs(site.user.uid, site.user.gid):
+        try:
+            directory = lock_directory.open_lock_directory(site.lock_dir)
+        except OSError:
+            return lock_evidence.UNMEASURED
+        try:
+            return clocks.measure_skew(directory)
+        except OSError:
+            return lock_evidence.UNMEASURED
+        finally:
+            os.close(directory)
+
+
+def _inspect(save: HalfSave) -> Inspection | None:
+    try:
+        directory = _open_list(save)
+        try:
+            return lock_directory.inspect(directory, save.name)
+        finally:
+            os.close(directory)
+    except OSError:
+        return None  # finished, removed, or no regular file: nothing of ours
+
+
+def _open_list(save: HalfSave) -> int:
+    return os.open(
+        save.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    )
+
+
+def _mend_one(
+    call: Call,
+    site: Installation,
+    quarantine: Quarantine,
+    host: str,
+    save: HalfSave,
+    seen: Inspection,
+    verdict: Verdict,
+) -> str:
+    """Carry out what is judged for one save, under the list's own lock; why not, in words."""
+    where = escape(os.path.join(save.directory, save.name))
+    try:
+        held = holding.take(
+            quarantine.directory, site.lock_dir, f"{save.list_name}.lock", host,
+            LIST_LOCK_LIFETIME, LIST_LOCK_WAIT, site.format,
+        )
+    except (holding.NotHeldError, OSError):
+        return ""  # the list is in use: the next sweep finds what is left then
+    try:
+        directory = _open_list(save)
+        try:
+            now = lock_directory.inspect(directory, save.name)
+            if (now.inode, now.changed_ns) != (seen.inode, seen.changed_ns):
+                return ""
+            has_config = half_saves.CONFIG in os.listdir(directory)
+            current = HalfSave(
+                save.directory, save.list_name, save.name, save.writer, has_config
+            )
+            whole = not has_config and _is_whole(call, directory, save.name)
+            decision = half_saves.judge(current, True, whole)
+            if decision == half_saves.FINISH and half_saves.finish(directory, current):
+                done = "finished"
+            else:
+                quarantine.adopt(directory, save.name, now.inode)
+                done = "put aside"
+            quarantine.log(
+                {"list_save": where, "done": done, "state": verdict.state, "why": verdict.why,
+                 "host": save.writer.host, "pid": save.writer.pid, "by_node": host}
+            )
+            call.log.info(f"{done} the half-finished save {where}: {verdict.why}")
+        finally:
+            os.close(directory)
+    except OSError as error:
+        return f"the half-finished save {where} could not be mended: {error.strerror}"
+    finally:
+        held.give_up()
+    return ""
+
+
+def _is_whole(call: Call, directory: int, name: str) -> bool:
+    file = os.open(
+        name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory
+    )
+    with os.fdopen(file, "rb") as opened:
+        return half_saves.is_whole(opened, lambda: not call.deadline.passed())
+
+
+def empty_quarantine(call: Call, site: Installation, days: int) -> None:
+    """Remove what has been in quarantine for more than `days` days (0: never)."""
+    if days <= 0 or not os.path.isdir(os.path.join(site.lock_dir, lock_directory.QUARANTINE)):
+        return
+    call.deadline.doing("removing what was kept long enough in quarantine")
+    with ActingAs(site.user.uid, site.user.gid):
+        try:
+            with Quarantine(site.lock_dir, "janitor") as quarantine:
+                removed = quarantine.purge(days * DAY)
+        except (QuarantineError, OSError) as error:
+            call.log.warning(f"the quarantine was not emptied: {escape(str(error))}")
+            return
+    if removed:
+        call.log.info(f"removed {removed} files kept in quarantine for more than {days} days")

@@ -1,0 +1,369 @@
+"""One sweep of a lock directory: read it, judge every lock, release those of dead owners.
+
+Used by the janitor for the whole directory and by the master for the few locks that its start
+needs. The judging is :func:`mailman_ha.locks.verdict.judge`; here it is fed and carried out.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from mailman_ha.agents import lock_evidence
+from mailman_ha.agents.lock_evidence import UNMEASURED, Surroundings
+from mailman_ha.evidence import clocks
+from mailman_ha.evidence.clocks import ClockSkew
+from mailman_ha.evidence.user_identity import ActingAs
+from mailman_ha.locks import directory as lock_directory
+from mailman_ha.locks import verdict as verdicts
+from mailman_ha.locks.directory import Inspection, LockDirectory, LockFile, OrphanClaim
+from mailman_ha.locks.release import Quarantine, QuarantineError, Released
+from mailman_ha.locks.verdict import Evidence, Verdict
+from mailman_ha.ocf.escape import escape
+from mailman_ha.ocf.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from typing import Any, Union
+
+    from mailman_ha.locks.grammar import Owner
+    from mailman_ha.mailman.installation import Installation
+    from mailman_ha.ocf.call import Call
+
+    Seen = Union[Inspection, OSError]
+
+
+@record
+class Kept:
+    """A file that stays: its name, the verdict, and its age in seconds since the last touch
+    (None where nobody looked)."""
+
+    name: str
+    verdict: Verdict
+    age: float | None = None
+
+    def sentence(self) -> str:
+        return f"{escape(self.name)}: {self.verdict.sentence()}"
+
+
+@record
+class SweepReport:
+    """What one sweep did. `problems` are sentences about what stood in the way."""
+
+    listing: LockDirectory
+    released: tuple[tuple[str, Verdict], ...] = ()
+    kept: tuple[Kept, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def kept_lock(self, name: str) -> Kept | None:
+        """The entry of the lock called `name` if it is still there."""
+        for one in self.kept:
+            if one.name == name:
+                return one
+        return None
+
+
+@record
+class _Candidate:
+    """A lock or orphaned claim whose owner may turn out to be dead."""
+
+    name: str
+    claims: tuple[str, ...]
+    owners: tuple[Owner, ...]
+    lock: LockFile | None
+
+
+def sweep(
+    call: Call,
+    site: Installation,
+    around: Callable[[], Surroundings],
+    only: Collection[str] | None = None,
+) -> SweepReport:
+    """Sweep the lock directory of `site`; `only` limits it to the locks of these names.
+
+    `around` is called where the directory holds anything to judge. Raises OSError where the
+    directory cannot be listed.
+    """
+    call.deadline.doing(f"reading the lock directory {site.lock_dir}")
+    with ActingAs(site.user.uid, site.user.gid):
+        listing = lock_directory.read(site.lock_dir, site.format, site.master_lock)
+    candidates = [
+        _Candidate(lock.name, lock.claims, lock.owners, lock)
+        for lock in listing.locks
+        if only is None or lock.name in only
+    ]
+    candidates += [
+        _Candidate(orphan.name, (), orphan.owners(), None)
+        for orphan in listing.orphans
+        if only is None or _may_claim(orphan, only)
+    ]
+    odd = tuple(
+        Kept(name, Verdict(verdicts.UNKNOWN, "it is no regular file",
+                           "find out who put it there, then remove it"))
+        for name in listing.odd
+        if only is None or name in only
+    )
+    if not candidates:
+        return SweepReport(listing, kept=odd)
+    surroundings = around()
+    owners = {owner for candidate in candidates for owner in candidate.owners}
+    distant = lock_evidence.gather(call, site, surroundings, owners, UNMEASURED)
+    kept = list(odd)
+    near = []
+    for candidate in candidates:
+        settled = _without_looking(candidate, distant)
+        if settled is None:
+            near.append(candidate)
+        else:
+            kept.append(Kept(candidate.name, settled))
+    if not near:
+        return SweepReport(listing, kept=tuple(_with_ages(site, kept)))
+    return _look_closely(call, site, surroundings, listing, near, kept)
+
+
+def _may_claim(orphan: OrphanClaim, only: Collection[str]) -> bool:
+    return any(lock_name in only for lock_name, _ in orphan.readings)
+
+
+def _without_looking(candidate: _Candidate, evidence: Evidence) -> Verdict | None:
+    """The verdict where no look at the file can change it: an owner that nothing could prove
+    dead whatever the file's times are. None where the file must be opened."""
+    if not candidate.owners:
+        return None
+    for owner in verdicts.known_owners(candidate.owners, evidence):
+        facts = evidence.hosts[owner.host]
+        if facts.kind == verdicts.THIS_HOST:
+            if evidence.processes.get(owner.pid) is None:
+                continue
+            return None
+        if facts.kind == verdicts.NODE and (
+            (facts.fenced_at is not None and evidence.fencing_enabled)
+            or (not facts.online and evidence.allow_unfenced)
+        ):
+            continue
+        return verdicts.judge_owner(owner, float("inf"), evidence)
+    return None
+
+
+def _with_ages(site: Installation, kept: list[Kept]) -> list[Kept]:
+    """Add the age to what may be stuck (anything but the living and other nodes' own)."""
+    aged = []
+    now = time.time()
+    with ActingAs(site.user.uid, site.user.gid):
+        try:
+            directory = lock_directory.open_lock_directory(site.lock_dir)
+        except OSError:
+            return kept
+        try:
+            for one in kept:
+                age = None
+                if one.age is None and one.verdict.state not in (verdicts.ALIVE, verdicts.MEMBER):
+                    try:
+                        age = now - os.stat(
+                            one.name, dir_fd=directory, follow_symlinks=False
+                        ).st_ctime
+                    except OSError:
+                        continue  # gone meanwhile
+                aged.append(one if age is None else Kept(one.name, one.verdict, age))
+        finally:
+            os.close(directory)
+    return aged
+
+
+def _look_closely(
+    call: Call,
+    site: Installation,
+    surroundings: Surroundings,
+    listing: LockDirectory,
+    near: list[_Candidate],
+    kept: list[Kept],
+) -> SweepReport:
+    released = []
+    problems = []
+    call.deadline.doing(f"looking at the locks in {site.lock_dir}")
+    with ActingAs(site.user.uid, site.user.gid):
+        seen = _inspect_all(site.lock_dir, near)
+        skew = _measure_skew(site.lock_dir)
+    owners = {owner for candidate in near for owner in candidate.owners}
+    owners |= _named_owners(site, near, seen)
+    evidence = lock_evidence.gather(call, site, surroundings, owners, skew)
+    dead = []
+    for candidate, look in zip(near, seen):
+        if isinstance(look, OSError) and lock_directory.is_gone(look):
+            continue
+        verdict = _judge(candidate, look, site, evidence)
+        if not verdict.may_release or not isinstance(look, Inspection):
+            age = None
+            if isinstance(look, Inspection):
+                age = evidence.now + skew.offset - look.changed_at
+            kept.append(Kept(candidate.name, verdict, age))
+        elif evidence.maintenance:
+            kept.append(
+                Kept(candidate.name, verdict, evidence.now + skew.offset - look.changed_at)
+            )
+            problems.append(
+                f"{escape(candidate.name)} could be released ({verdict.why}), but not while the "
+                "cluster is in maintenance mode"
+            )
+        else:
+            dead.append((candidate, look, verdict))
+    if dead:
+        for candidate, look, verdict, result in _release_all(
+            call, site, surroundings, evidence, dead, problems
+        ):
+            if result.done:
+                released.append((candidate.name, verdict))
+                call.log.info(f"released {escape(candidate.name)}: {verdict.why}")
+                if result.why:
+                    problems.append(f"{escape(candidate.name)} was {result.why}")
+            else:
+                kept.append(
+                    Kept(
+                        candidate.name,
+                        Verdict(verdicts.UNKNOWN, f"{verdict.why}, but {result.why}",
+                                "the next look tries again", verdict.owner),
+                        evidence.now + skew.offset - look.changed_at,
+                    )
+                )
+    return SweepReport(listing, tuple(released), tuple(_with_ages(site, kept)), tuple(problems))
+
+
+def _inspect_all(lock_dir: str, near: list[_Candidate]) -> list[Seen]:
+    seen: list[Seen] = []
+    directory = lock_directory.open_lock_directory(lock_dir)
+    try:
+        for candidate in near:
+            try:
+                seen.append(lock_directory.inspect(directory, candidate.name))
+            except OSError as error:
+                seen.append(error)
+    finally:
+        os.close(directory)
+    return seen
+
+
+def _measure_skew(lock_dir: str) -> ClockSkew:
+    directory = lock_directory.open_lock_directory(lock_dir)
+    try:
+        return clocks.measure_skew(directory)
+    except OSError:
+        return UNMEASURED
+    finally:
+        os.close(directory)
+
+
+def _named_owners(
+    site: Installation, near: list[_Candidate], seen: list[Seen]
+) -> set[Owner]:
+    """Owners that only a lock's content names (its claim file is gone)."""
+    from mailman_ha.locks import grammar
+
+    found: set[Owner] = set()
+    for candidate, look in zip(near, seen):
+        if candidate.lock is not None and isinstance(look, Inspection):
+            named = look.named_claim()
+            if named is not None and named not in candidate.claims:
+                found.update(grammar.owners_of_claim(site.format, candidate.name, named))
+    return found
+
+
+def _judge(
+    candidate: _Candidate, look: Seen, site: Installation, evidence: Evidence
+) -> Verdict:
+    if candidate.lock is not None:
+        return verdicts.judge(candidate.lock, look, site.format, evidence)
+    return verdicts.judge_claim(candidate.owners, look, evidence)
+
+
+def _release_all(
+    call: Call,
+    site: Installation,
+    surroundings: Surroundings,
+    evidence: Evidence,
+    dead: list[tuple[_Candidate, Inspection, Verdict]],
+    problems: list[str],
+) -> list[tuple[_Candidate, Inspection, Verdict, Released]]:
+    results = []
+    call.deadline.doing(f"releasing locks in {site.lock_dir}")
+    host = surroundings.this_host.node or surroundings.this_host.hostname
+    with ActingAs(site.user.uid, site.user.gid):
+        try:
+            with Quarantine(site.lock_dir, host) as quarantine:
+                for candidate, look, verdict in dead:
+
+                    def still_dead(now: Inspection, candidate: _Candidate = candidate) -> bool:
+                        return _judge(
+                            candidate, now, site, _fresh(site, evidence)
+                        ).may_release
+
+                    try:
+                        result = quarantine.release(
+                            look, candidate.claims,
+                            _as_line(call, surroundings, verdict, look), still_dead,
+                        )
+                    except OSError as error:
+                        result = Released(
+                            look.name, False, f"it could not be moved aside ({error.strerror})"
+                        )
+                    results.append((candidate, look, verdict, result))
+        except QuarantineError as error:
+            problems.append(str(error))
+            for candidate, look, verdict in dead[len(results) :]:
+                results.append(
+                    (candidate, look, verdict, Released(look.name, False, str(error)))
+                )
+    return results
+
+
+def _fresh(site: Installation, evidence: Evidence) -> Evidence:
+    """The evidence with this host's processes looked at again, right before the release.
+
+    They are looked at as root where we are root, since /proc may hide them from Mailman's user.
+    """
+    from mailman_ha.ocf.record import replace
+
+    effective = os.geteuid()
+    regained = effective != 0 and os.getuid() == 0
+    if regained:
+        os.seteuid(0)
+    try:
+        processes = {pid: lock_evidence.process_facts(pid, site) for pid in evidence.processes}
+    finally:
+        if regained:
+            os.seteuid(effective)
+    return replace(evidence, processes=processes)
+
+
+def _as_line(
+    call: Call, surroundings: Surroundings, verdict: Verdict, look: Inspection
+) -> dict[str, Any]:
+    """The evidence of one release, as it is logged."""
+    owner = verdict.owner
+    line: dict[str, Any] = {
+        "by_node": surroundings.this_host.node or surroundings.this_host.hostname,
+        "by_resource": call.instance,
+        "state": verdict.state,
+        "why": verdict.why,
+        "inode": look.inode,
+        "links": look.links,
+        "changed_at": look.changed_at,
+        "expires_at": look.expires_at,
+        "content": escape(os.fsdecode(look.content[:512])),
+    }
+    if owner is not None:
+        line["host"] = owner.host
+        line["pid"] = owner.pid
+        if surroundings.cluster is not None:
+            from mailman_ha.evidence.hosts import node_of
+
+            node = node_of(
+                owner.host, surroundings.this_host, surroundings.host_map,
+                surroundings.cluster.nodes,
+            )
+            known = surroundings.cluster.nodes.get(node or "")
+            if known is not None:
+                line["node"] = known.name
+                line["node_online"] = known.online
+                line["node_fenced_at"] = known.fenced_at
+    return line

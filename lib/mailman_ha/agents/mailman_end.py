@@ -1,0 +1,120 @@
+"""Ending an installation's processes on this host: master and orphaned runners, TERM before KILL.
+
+What to do next is decided by :func:`next_step`, a pure function of the processes that are left,
+what has been signalled and the time. Nothing here touches the share: it may be gone or hung.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from mailman_ha.evidence import process_table
+from mailman_ha.ocf.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mailman_ha.mailman.processes import MailmanProcess, MailmanProcesses
+    from mailman_ha.ocf.call import Call
+
+    Identity = tuple[int, int]
+
+#: A runner whose master ended has had its TERM from the master; a second one would cut short a
+#: Mailman 3 runner that is just putting its message aside (contract, section 5). It gets this
+#: long (seconds) before it counts as forgotten.
+FORWARDED = 5.0
+
+#: How often the table is read while waiting (seconds).
+POLL = 0.1
+
+
+@record
+class Signalled:
+    """What was sent so far. Processes are named by (pid, start); times are monotonic seconds."""
+
+    terminated: frozenset[Identity] = frozenset()
+    master_terminated: bool = False
+    master_gone_at: float | None = None
+
+
+@record
+class Step:
+    """What to do next: whom to send TERM (and CONT, where stopped) and whom KILL."""
+
+    terminate: tuple[MailmanProcess, ...] = ()
+    kill: tuple[MailmanProcess, ...] = ()
+    done: bool = False
+
+
+def identity(one: MailmanProcess) -> Identity:
+    return (one.process.stat.pid, one.process.stat.started_ticks)
+
+
+def next_step(left: MailmanProcesses, sent: Signalled, now: float, kill_from: float) -> Step:
+    """Decide on the next step at `now`; from `kill_from` on (both monotonic seconds) by KILL.
+
+    The master first, always: it starts a runner anew that dies before it (contract, section 2).
+    Runners are left to the master that was told to stop; alone they get their own TERM.
+    """
+    if not left:
+        return Step(done=True)
+    if now >= kill_from:
+        return Step(kill=left.masters + left.runners)
+    if left.masters:
+        return Step(
+            terminate=tuple(one for one in left.masters if identity(one) not in sent.terminated)
+        )
+    told_by_master = (
+        sent.master_terminated
+        and sent.master_gone_at is not None
+        and now < sent.master_gone_at + FORWARDED
+    )
+    if told_by_master:
+        return Step()
+    return Step(
+        terminate=tuple(one for one in left.runners if identity(one) not in sent.terminated)
+    )
+
+
+def end_all(
+    call: Call, find: Callable[[], MailmanProcesses], reserve: float
+) -> tuple[MailmanProcesses, bool]:
+    """End what `find` finds until nothing is left or the deadline is near.
+
+    KILL is used when no more than `reserve` seconds remain of the action's time. Returns what is
+    still there (nothing: done), and whether anything had to be killed.
+    """
+    sent = Signalled()
+    killed = False
+    kill_from = time.monotonic() + max(call.deadline.remaining() - reserve, 0.0)
+    while True:
+        left = find()
+        call.deadline.doing(
+            "waiting for Mailman to end: " + ", ".join(one.describe() for one in left.all[:8])
+        )
+        now = time.monotonic()
+        if sent.master_terminated and sent.master_gone_at is None and not left.masters:
+            sent = Signalled(sent.terminated, True, now)
+        step = next_step(left, sent, now, kill_from)
+        if step.done:
+            return left, killed
+        for one in step.terminate:
+            call.log.info(f"sending SIGTERM to {one.describe()}")
+            process_table.send(one.process.stat, signal.SIGTERM)
+            # A stopped process would never hear it.
+            process_table.send(one.process.stat, signal.SIGCONT)
+        if step.terminate:
+            sent = Signalled(
+                sent.terminated | {identity(one) for one in step.terminate},
+                sent.master_terminated or bool(left.masters),
+                sent.master_gone_at,
+            )
+        for one in step.kill:
+            if not killed or identity(one) not in sent.terminated:
+                call.log.warning(f"sending SIGKILL to {one.describe()}")
+            killed = True
+            process_table.send(one.process.stat, signal.SIGKILL)
+        if not call.deadline.sleep(POLL):
+            return find(), killed

@@ -1,0 +1,304 @@
+"""The actions of mailman-master: observe, judge, act."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import time
+
+from mailman_ha.agents import bounded_child, lock_evidence, lock_sweep, mailman_end
+from mailman_ha.agents import site as agent_site
+from mailman_ha.agents.mailman_master import judge, observe, state_file
+from mailman_ha.agents.mailman_master.observe import Snapshot
+from mailman_ha.agents.mailman_master.state_file import MasterState
+from mailman_ha.agents.site import Absent
+from mailman_ha.mailman.installation import Installation
+from mailman_ha.mailman.location import VERSION_21
+from mailman_ha.ocf import codes
+from mailman_ha.ocf.escape import escape
+from mailman_ha.ocf.outcome import Outcome, Refusal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mailman_ha.mailman.processes import MailmanProcesses
+    from mailman_ha.ocf.call import Call
+
+#: Locks in lock_dir that every start of Mailman 3 takes, so that a dead node's delay it.
+STARTUP_LOCKS_3 = ("dbcreate.lck", "mailman-cfg.lck", "mta")
+
+#: How often a start looks whether the master is up (seconds).
+POLL = 0.1
+
+#: How long nothing of Mailman may be seen after its starter ended before a start has failed.
+NOTHING_SEEN = 3.0
+
+#: What a stop keeps of its time for killing, and for the lock of a killed master (seconds).
+KILL_RESERVE = 10.0
+RELEASE_SECONDS = 5.0
+
+#: Beyond this size (bytes) what Mailman's processes have printed is dropped.
+PRINTED_LIMIT = 1 << 20
+
+
+def monitor(call: Call) -> Outcome:
+    """Observe and judge; remember a master that is in good order for the light monitor."""
+    seen = observe.snapshot(call, with_queues=call.check_level >= 20)
+    outcome = judge.monitor(seen, call.check_level, call.seconds("max_queue_age"))
+    if outcome.code in (codes.SUCCESS, codes.DEGRADED):
+        _remember(call, seen)
+        _limit_printed(call)
+    return outcome
+
+
+def start(call: Call) -> Outcome:
+    """End what is left over, release the locks of the dead, start Mailman, wait until it is up."""
+    seen = observe.snapshot(call)
+    plan = judge.start(seen)
+    if plan.outcome is not None:
+        if plan.outcome.code == codes.SUCCESS:
+            _remember(call, seen)
+        return plan.outcome
+    site = _installed(seen.site)
+    if plan.end_first:
+        call.log.warning(f"before the start: {plan.why}; ending it")
+        find = functools.partial(agent_site.own_processes, call, site)
+        left, _ = mailman_end.end_all(call, find, call.deadline.remaining() / 2)
+        if left:
+            return Outcome(codes.ERR_GENERIC, f"could not end {_list(left)}")
+    surroundings = functools.lru_cache(maxsize=1)(lambda: lock_evidence.look_around(call))
+    refusal = _host_name_trouble(site, surroundings())
+    if refusal:
+        return Outcome(codes.ERR_INSTALLED, refusal)
+    only = {site.master_lock}
+    if site.location.version != VERSION_21:
+        only.update(STARTUP_LOCKS_3)
+    report = lock_sweep.sweep(call, site, surroundings, only)
+    refused = judge.after_sweep(report, site.master_lock, site)
+    if refused is not None:
+        return refused
+    return _start_mailman(call, site)
+
+
+def stop(call: Call) -> Outcome:
+    """End master and runners without touching the share; then, if it can be reached, give up the
+    lock that a killed master left."""
+    remembered = state_file.read(state_file.path(call.state_dir, call.instance))
+    find = functools.partial(
+        agent_site.own_processes, call, None, remembered.pid if remembered else None
+    )
+    reserve = min(KILL_RESERVE, call.deadline.remaining() / 3)
+    left, killed = mailman_end.end_all(call, find, reserve)
+    if left:
+        return Outcome(
+            codes.ERR_GENERIC,
+            f"still there after SIGKILL: {_list(left)}; a process that hangs in the kernel (a "
+            "frozen file server) ends only when that answers, or with the node",
+        )
+    if killed:
+        call.log.warning("Mailman did not end on SIGTERM and was killed")
+    _give_up_lock(call)
+    state_file.forget(state_file.path(call.state_dir, call.instance))
+    return Outcome(codes.SUCCESS)
+
+
+def reload_agent(call: Call) -> Outcome:
+    """Take over changed parameters: all reloadable ones are read anew by each action."""
+    agent_site.host_map(call)
+    return Outcome(codes.SUCCESS)
+
+
+def validate_all(call: Call) -> Outcome:
+    """Whether the parameters mean a Mailman that could be started here."""
+    agent_site.host_map(call)
+    site = agent_site.find_installation(call)
+    if isinstance(site, Absent):
+        return Outcome(site.code, site.why)
+    return Outcome(codes.SUCCESS)
+
+
+def _installed(site: Installation | Absent) -> Installation:
+    if isinstance(site, Absent):
+        raise Refusal(site.code, site.why)
+    return site
+
+
+def _list(left: MailmanProcesses) -> str:
+    return ", ".join(one.describe() for one in left.all[:8])
+
+
+def _remember(call: Call, seen: Snapshot) -> None:
+    """Write the state for the light monitor, where it is not already so."""
+    master = judge.holder(seen)
+    claim = seen.lock.claim
+    if master is None or claim is None or isinstance(seen.site, Absent):
+        return
+    state = MasterState(
+        pid=master.pid,
+        started_ticks=master.process.stat.started_ticks,
+        uid=seen.site.user.uid,
+        gid=seen.site.user.gid,
+        claim=os.path.join(seen.site.lock_dir, claim.name),
+        claim_inode=claim.inode,
+        lock_dir=seen.site.lock_dir,
+    )
+    if state != seen.remembered:
+        state_file.write(state_file.path(call.state_dir, call.instance), state)
+
+
+def _host_name_trouble(site: Installation, around: lock_evidence.Surroundings) -> str:
+    """Why this host's name would make the master's lock nobody's: '' where it names this node.
+
+    A lock signed ``localhost`` could, after a failover, be anyone's: better no start than one
+    that the next node can never follow.
+    """
+    if around.cluster is None or len(around.cluster.nodes) < 2:
+        return ""
+    from mailman_ha.evidence.hosts import resolve
+    from mailman_ha.locks.verdict import THIS_HOST
+
+    here = around.this_host
+    name = here.hostname if site.location.version == VERSION_21 else here.fqdn
+    facts = resolve((name,), here, around.host_map, around.cluster)[name]
+    if facts.kind == THIS_HOST:
+        return ""
+    return (
+        f"Mailman would sign its locks as host {escape(name)}, which "
+        + (facts.why or "is no name of this node")
+        + f"; correct the host name (/etc/hosts) or set host_map=\"{here.node or 'NODE'}={name}\""
+    )
+
+
+def _start_mailman(call: Call, site: Installation) -> Outcome:
+    """Run Mailman's own start command and wait for the master; its exit status is not believed."""
+    place = site.location
+    command = (
+        [place.starter, "start"]
+        if place.version == VERSION_21
+        else [place.starter, "-C", place.config, "start"]
+    )
+    call.deadline.doing(f"starting Mailman: {' '.join(command)}")
+    printed = _printed_path(call)
+    with open(printed, "wb") as output:
+        starter = _spawn(command, site, output)
+    take_back = call.deadline.at_expiry(starter.kill)
+    try:
+        outcome = _wait_until_up(call, site, starter, printed)
+    finally:
+        if starter.poll() is None and call.deadline.passed():
+            starter.kill()
+        take_back()
+    return outcome
+
+
+def _spawn(command: list[str], site: Installation, output: object) -> subprocess.Popen[bytes]:
+    """Start `command` as Mailman's user. Its output goes to a file, never to a pipe: the master
+    keeps it open for ever (facts, section 1)."""
+    identity = {}
+    if os.geteuid() == 0:
+        groups = os.getgrouplist(site.user.name, site.user.gid)
+        identity = {"user": site.user.uid, "group": site.user.gid, "extra_groups": groups}
+    try:
+        return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+            start_new_session=True,
+            **identity,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Refusal(
+            codes.ERR_INSTALLED,
+            f"{command[0]} cannot be run: {getattr(error, 'strerror', None) or error}",
+        ) from error
+
+
+def _wait_until_up(
+    call: Call, site: Installation, starter: subprocess.Popen[bytes], printed: str
+) -> Outcome:
+    """Wait until the master holds the lock and every configured runner is there."""
+    last_seen = time.monotonic()
+    lacking = "the master did not take its lock"
+    while True:
+        call.deadline.doing(f"waiting for Mailman to come up ({lacking})")
+        lock = observe.look_at_master_lock(call, site)
+        ended = starter.poll() is not None
+        found = agent_site.own_processes(call, site)
+        seen = Snapshot(site, "", found, None, lock, now=time.time())
+        master = judge.holder(seen)
+        if master is not None:
+            lacking = judge.runner_trouble(seen, site, master)
+            if not lacking and ended:
+                _remember(call, seen)
+                return judge.monitor(seen, 0, 0)
+        if found or not ended:
+            last_seen = time.monotonic()
+        elif time.monotonic() - last_seen > NOTHING_SEEN:
+            return Outcome(
+                codes.ERR_GENERIC,
+                f"Mailman did not start: {_said(printed, starter)}",
+            )
+        if not call.deadline.sleep(POLL):
+            return Outcome(
+                codes.ERR_GENERIC,
+                f"Mailman is not up after {call.deadline.timeout:.0f} s: {lacking}; "
+                f"{_said(printed, starter)}",
+            )
+
+
+def _printed_path(call: Call) -> str:
+    return os.path.join(call.state_dir, f"mailman-master-{call.instance.replace('/', '_')}.printed")
+
+
+def _said(printed: str, starter: subprocess.Popen[bytes]) -> str:
+    """What the start command said last, in one line."""
+    try:
+        with open(printed, "rb") as file:
+            lines = file.read(65536).strip().splitlines()
+    except OSError:
+        lines = []
+    text = " ".join(escape(line.strip(), 200) for line in lines[-3:] if line.strip())
+    return (
+        f"its start command ended with status {starter.returncode} and said: {text}"
+        if text
+        else f"its start command ended with status {starter.returncode} and said nothing; see "
+        "Mailman's error log"
+    )
+
+
+def _limit_printed(call: Call) -> None:
+    """Keep what the daemons print, which nobody reads, from filling memory."""
+    try:
+        if os.stat(_printed_path(call)).st_size > PRINTED_LIMIT:
+            os.truncate(_printed_path(call), 0)
+    except OSError:
+        pass
+
+
+def _give_up_lock(call: Call) -> None:
+    """Release the master lock if it is that of a process of this host that is gone.
+
+    In a child of its own, since the share may hang: the stop is done whatever becomes of it, and
+    what stays is released at the next start, or by the janitor.
+    """
+    call.deadline.doing("releasing the lock that the master left")
+    trouble = bounded_child.run(
+        lambda: _release_own(call), min(RELEASE_SECONDS, call.deadline.remaining() - 0.5)
+    )
+    if trouble:
+        call.log.warning(f"the master lock stays for the next start: {trouble}")
+
+
+def _release_own(call: Call) -> None:
+    site = agent_site.find_installation(call)
+    if isinstance(site, Absent) or agent_site.share_missing(site):
+        return
+    report = lock_sweep.sweep(
+        call, site, lambda: lock_evidence.look_around(call), {site.master_lock}
+    )
+    kept = report.kept_lock(site.master_lock)
+    if kept is not None:
+        call.log.info(f"left alone: {kept.sentence()}")

@@ -1,0 +1,138 @@
+"""From an agent's parameters to the Mailman they mean: the first step of every observation."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from mailman_ha.evidence import hosts, process_table
+from mailman_ha.evidence.hosts import ThisHost
+from mailman_ha.mailman import asking, installation, location, processes
+from mailman_ha.mailman.installation import Installation, User
+from mailman_ha.mailman.location import Location
+from mailman_ha.mailman.processes import MailmanProcesses
+from mailman_ha.ocf import codes
+from mailman_ha.ocf.outcome import Refusal
+from mailman_ha.ocf.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mailman_ha.ocf.call import Call
+
+
+@record
+class Absent:
+    """No usable installation here, and why. `code` is the OCF code for an action that needs one."""
+
+    why: str
+    code: int = codes.ERR_INSTALLED
+
+
+def find_installation(call: Call) -> Installation | Absent:
+    """The installation that the parameters mean, asked for its configuration.
+
+    Where Mailman or the share it lies on is missing, that comes back as :class:`Absent`, for a
+    probe says "not running" there and a start refuses.
+    """
+    call.deadline.doing("looking for Mailman's programs")
+    try:
+        place = location.find(
+            call.text("mailman_version"), call.text("prefix"), call.text("bindir"),
+            call.text("config"),
+        )
+    except location.NotFound as error:
+        return Absent(str(error))
+    try:
+        asker = _asking_user(call, place)
+        call.deadline.doing(f"asking {place.describe()} for its configuration")
+        answer = asking.ask(
+            place, call.state_dir, min(call.deadline.remaining(), 30.0),
+            asker.uid if asker else None, asker.gid if asker else None,
+        )
+        user = asker or installation.find_user(answer.user, call.text("group") or answer.group)
+    except asking.CannotAsk as error:
+        return Absent(str(error), codes.ERR_GENERIC)
+    except installation.NoSuchUser as error:
+        return Absent(str(error))
+    lock_dir = call.text("lock_dir") or os.path.dirname(answer.master_lock)
+    return Installation(place, answer, user, os.path.normpath(lock_dir))
+
+
+def _asking_user(call: Call, place: Location) -> User | None:
+    """As whom Mailman is asked; None for 2.1 whose user is not given, since 2.1 names its own."""
+    name, group = call.text("user"), call.text("group")
+    if place.version == location.VERSION_3:
+        return installation.find_user_3(name, group)
+    return installation.find_user(name, group) if name else None
+
+
+def share_missing(site: Installation) -> str:
+    """Why Mailman's data are not here, '' where they are: the lock and var directories exist."""
+    for path in (site.answer.var_dir, site.lock_dir):
+        try:
+            os.stat(path)
+        except OSError as error:
+            return (
+                f"{path} is not there ({error.strerror}): mount the share first (order the "
+                "Filesystem resource before this one), or correct the parameter lock_dir"
+            )
+    return ""
+
+
+def own_processes(
+    call: Call, site: Installation | None, session: int | None = None
+) -> MailmanProcesses:
+    """Mailman's processes on this host, found in /proc alone: nothing of the share is touched.
+
+    Without `site`, whatever the parameters could mean counts, and what Mailman said of itself
+    when it was last asked.
+    """
+    call.deadline.doing("reading the table of processes")
+    if site is not None:
+        return processes.select(
+            process_table.read_all(), site.locations, site.user.uid, site.answer.var_dir, session
+        )
+    places = list(
+        location.candidates(
+            call.text("mailman_version"), call.text("prefix"), call.text("bindir"),
+            call.text("config"),
+        )
+    )
+    cwd = ""
+    user_name = call.text("user")
+    for place in tuple(places):
+        answer = asking.last_answer(place, call.state_dir)
+        if answer is not None:
+            cwd = cwd or answer.var_dir
+            user_name = user_name or answer.user
+            places.append(
+                Location(place.version, (answer.bin_dir,), place.prefix, place.config)
+            )
+    uid = None
+    if user_name:
+        try:
+            uid = installation.find_user(user_name, "").uid
+        except installation.NoSuchUser:
+            uid = None
+    return processes.select(process_table.read_all(), places, uid, cwd, session)
+
+
+def this_host(call: Call) -> ThisHost:
+    """How this machine calls itself. Asks the resolver, as Mailman 3 does."""
+    call.deadline.doing("asking the resolver for this host's full name")
+    hostname = socket.gethostname()
+    return ThisHost(hostname, socket.getfqdn(), call.node)
+
+
+def host_map(call: Call) -> dict[str, str]:
+    """The parameter host_map. Refuses (ERR_CONFIGURED) what cannot be understood."""
+    try:
+        return hosts.parse_host_map(call.text("host_map"))
+    except hosts.HostMapError as error:
+        raise Refusal(
+            codes.ERR_CONFIGURED,
+            f"parameter host_map: {error}; write it as \"node1=mail1.example.org "
+            "node2=mail2.example.org\"",
+        ) from error
+
+

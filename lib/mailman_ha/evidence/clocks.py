@@ -1,0 +1,110 @@
+"""How this host's clock stands to the file server's, and whether it was set since boot.
+
+A lock's times are the file server's (ctime, and mtime after a write), a process's start and a
+fencing event are the cluster's. Before they are compared, the difference is measured: a file is
+written and its mtime compared with the clock around the write (facts, section 6).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from mailman_ha.evidence import process_identity
+from mailman_ha.ocf.record import record
+
+#: What the kernel's coarse file times and clock ticks may add (seconds).
+GRANULARITY = 0.05
+
+#: A change of the boot time that is more than measuring noise (seconds).
+STEP = 1.0
+
+
+@record
+class ClockSkew:
+    """File server minus this host, and how far off that may be (seconds)."""
+
+    offset: float
+    uncertainty: float
+
+
+def measure_skew(directory: int) -> ClockSkew:
+    """Compare the clocks by a file that is written and removed in the open `directory`.
+
+    Raises OSError where the directory takes no files.
+    """
+    name = f".clock.{os.getpid()}.{int.from_bytes(os.urandom(6), 'big')}"
+    before = time.time()
+    file = os.open(
+        name,
+        os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+        0o600,
+        dir_fd=directory,
+    )
+    try:
+        os.write(file, b"x")
+        os.fsync(file)
+        after = time.time()
+        written = os.fstat(file).st_mtime
+    finally:
+        os.close(file)
+        os.unlink(name, dir_fd=directory)
+    return judge_skew(before, written, after)
+
+
+def judge_skew(before: float, written: float, after: float) -> ClockSkew:
+    """The offset of a clock that showed `written` at some moment from `before` to `after`."""
+    middle = (before + after) / 2
+    return ClockSkew(written - middle, (after - before) / 2 + GRANULARITY)
+
+
+@record
+class ClockHistory:
+    """What is remembered of this host's clock since boot.
+
+    `booted_at` is the boot time as it looked last; `stepped_at` when it was last seen to have
+    moved, that is, the clock was set (seconds since the epoch; None: never seen).
+    """
+
+    boot_id: str
+    booted_at: float
+    stepped_at: float | None = None
+
+
+def update_history(
+    known: ClockHistory | None, boot_id: str, booted_at: float, now: float
+) -> ClockHistory:
+    """The history after one more look at the clock."""
+    if known is None or known.boot_id != boot_id:
+        return ClockHistory(boot_id, booted_at)
+    if abs(known.booted_at - booted_at) <= STEP:
+        return known
+    return ClockHistory(boot_id, booted_at, now)
+
+
+def read_history(path: str) -> ClockHistory | None:
+    """The history kept in the file `path`; None where there is none, or none that can be read."""
+    try:
+        with open(path, encoding="ascii") as file:
+            fields = file.read(200).split()
+        boot, booted_at, stepped_at = fields
+        return ClockHistory(
+            boot, float(booted_at), None if stepped_at == "-" else float(stepped_at)
+        )
+    except (OSError, ValueError):
+        return None
+
+
+def remember(path: str) -> ClockHistory:
+    """Look at the clock once more and keep the history in `path`."""
+    known = read_history(path)
+    history = update_history(
+        known, process_identity.boot_id(), process_identity.booted_at(), time.time()
+    )
+    if history != known:
+        stepped = "-" if history.stepped_at is None else f"{history.stepped_at:.3f}"
+        partial = f"{path}.{os.getpid()}"
+        with open(partial, "w", encoding="ascii") as file:
+            file.write(f"{history.boot_id} {history.booted_at:.3f} {stepped}\n")
+        os.replace(partial, path)
+    return history

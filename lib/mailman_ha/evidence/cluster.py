@@ -1,0 +1,143 @@
+"""What the cluster knows of its nodes: one call of crm_mon, parsed (facts, section 5)."""
+
+from __future__ import annotations
+
+import calendar
+import time
+import xml.etree.ElementTree as ElementTree
+
+from mailman_ha.evidence import command
+from mailman_ha.ocf.escape import escape
+from mailman_ha.ocf.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CRM_MON = (
+    "crm_mon", "-1", "--output-as=xml", "--include=none,dc,nodes,options,fencing",
+)
+
+#: Fencing actions that end whatever ran on the node; ``on`` (unfencing) and ``monitor`` do not.
+_DEADLY = ("off", "reboot")
+
+
+class NoClusterEvidence(Exception):
+    """The cluster could not be asked; `missing` is True where crm_mon is not even installed."""
+
+    def __init__(self, why: str, missing: bool = False) -> None:
+        super().__init__(why)
+        self.missing = missing
+
+
+@record
+class Node:
+    """One node. `fenced_at`: when its last successful fencing completed, in seconds since the
+    epoch, rounded down to what crm_mon prints (whole seconds in Pacemaker 2.1); None: never."""
+
+    name: str
+    online: bool
+    unclean: bool
+    pending: bool = False
+    standby: bool = False
+    maintenance: bool = False
+    fenced_at: float | None = None
+
+
+@record
+class Cluster:
+    """The cluster as this node sees it."""
+
+    nodes: Mapping[str, Node]
+    have_quorum: bool
+    fencing_enabled: bool
+    maintenance: bool
+
+
+def ask(seconds: float) -> Cluster:
+    """Ask crm_mon, for at most `seconds`. Raises NoClusterEvidence."""
+    result = command.run(CRM_MON, seconds)
+    if result.code != 0:
+        raise NoClusterEvidence(result.complaint(), missing=_is_not_installed(result))
+    return parse(result.output)
+
+
+def _is_not_installed(result: command.CommandResult) -> bool:
+    return result.code is None and "No such file" in result.trouble
+
+
+def parse(document: bytes) -> Cluster:
+    """Read crm_mon's XML of Pacemaker 2.1 and 3.0. Raises NoClusterEvidence for anything else.
+
+    Whatever is missing is taken the way that lets less be released: a node whose ``online``
+    cannot be read counts as online, fencing that is not said to be enabled as disabled.
+    """
+    try:
+        root = ElementTree.fromstring(document)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise NoClusterEvidence(f"crm_mon printed no XML ({escape(str(error))})") from error
+    options = root.find("./summary/cluster_options")
+    nodes = root.find("./nodes")
+    if root.tag not in ("pacemaker-result", "crm_mon") or options is None or nodes is None:
+        raise NoClusterEvidence("crm_mon printed XML without nodes or cluster options")
+    fenced = _fencing_times(root)
+    found = {}
+    for element in nodes.iter("node"):
+        name = element.get("name")
+        if not name:
+            raise NoClusterEvidence("crm_mon printed a node without a name")
+        found[name] = Node(
+            name=name,
+            online=element.get("online") != "false",
+            unclean=element.get("unclean") == "true",
+            pending=element.get("pending") == "true",
+            standby=element.get("standby") == "true",
+            maintenance=element.get("maintenance") == "true",
+            fenced_at=fenced.get(name),
+        )
+    current_dc = root.find("./summary/current_dc")
+    return Cluster(
+        nodes=found,
+        have_quorum=current_dc is not None and current_dc.get("with_quorum") == "true",
+        fencing_enabled=options.get("stonith-enabled") == "true",
+        maintenance=options.get("maintenance-mode") == "true",
+    )
+
+
+def _fencing_times(root: ElementTree.Element) -> dict[str, float]:
+    latest: dict[str, float] = {}
+    for event in root.iter("fence_event"):
+        target = event.get("target")
+        if not target or event.get("status") != "success" or event.get("action") not in _DEADLY:
+            continue
+        completed = parse_time(event.get("completed") or "")
+        if completed is not None:
+            latest[target] = max(completed, latest.get(target, completed))
+    return latest
+
+
+def parse_time(text: str) -> float | None:
+    """``2026-11-23 19:00:45Z`` (2.1) or ``…45.123456Z`` (3.0) in seconds since the epoch.
+
+    An offset (``+01:00``) is honoured; None for anything else.
+    """
+    text = text.strip().replace("T", " ")
+    offset = 0
+    if text.endswith("Z"):
+        text = text[:-1].rstrip()
+    elif len(text) > 6 and text[-6] in "+-" and text[-3] == ":":
+        hours, minutes = text[-5:-3], text[-2:]
+        if not (hours.isdigit() and minutes.isdigit()):
+            return None
+        offset = (int(hours) * 3600 + int(minutes) * 60) * (-1 if text[-6] == "-" else 1)
+        text = text[:-6].rstrip()
+    else:
+        return None
+    whole, _, fraction = text.partition(".")
+    if fraction and not (fraction.isascii() and fraction.isdigit()):
+        return None
+    try:
+        seconds = calendar.timegm(time.strptime(whole, "%Y-%m-%d %H:%M:%S"))
+    except ValueError:
+        return None
+    return seconds - offset + (float("0." + fraction) if fraction else 0.0)

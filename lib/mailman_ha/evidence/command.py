@@ -1,0 +1,115 @@
+"""Running another program with a bound: it ends, or is ended, within the time given.
+
+Output goes to anonymous files in memory and never to a pipe: a daemon that a program leaves
+behind keeps a pipe open for ever (facts, section 1, Mailman 3's start), a file troubles nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+
+from mailman_ha.ocf.escape import escape
+from mailman_ha.ocf.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+#: How much of a program's output is read (bytes).
+OUTPUT_LIMIT = 4 << 20
+
+#: How long a killed program may take to go away before it is left behind (seconds); one that
+#: hangs in the kernel (a frozen file server) does not go at all.
+GRACE_AFTER_KILL = 1.0
+
+#: What a program may see of our environment, so that nothing of a caller's leaks in.
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+
+
+@record
+class CommandResult:
+    """How a program ended. `code` is None where it could not be started or did not end in time;
+    then `trouble` says why in words."""
+
+    name: str
+    code: int | None
+    output: bytes = b""
+    errors: bytes = b""
+    trouble: str = ""
+
+    def complaint(self) -> str:
+        """One line on what went wrong: the trouble, or the exit status and the last line said."""
+        if self.trouble:
+            return f"{self.name} {self.trouble}"
+        said = (self.errors.strip() or self.output.strip()).splitlines()
+        last = f": {escape(said[-1][:300])}" if said else ""
+        return f"{self.name} ended with status {self.code}{last}"
+
+
+def run(
+    arguments: Sequence[str],
+    seconds: float,
+    *,
+    uid: int | None = None,
+    gid: int | None = None,
+    cwd: str = "/",
+    environment: Mapping[str, str] | None = None,
+) -> CommandResult:
+    """Run `arguments` for at most `seconds`; as `uid` and `gid` where given and we are root."""
+    name = os.path.basename(arguments[0])
+    with _file_in_memory("output") as output, _file_in_memory("errors") as errors:
+        try:
+            process = subprocess.Popen(
+                list(arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                cwd=cwd,
+                env={**_ENVIRONMENT, **(environment or {})},
+                start_new_session=True,
+                **_identity(uid, gid),
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            return CommandResult(name, None, trouble=f"cannot be run ({escape(reason)})")
+        try:
+            code: int | None = process.wait(timeout=max(seconds, 0.05))
+            trouble = ""
+        except subprocess.TimeoutExpired:
+            code, trouble = None, f"did not end within {seconds:.1f} s and was killed"
+            _kill_group(process)
+        except BaseException:
+            _kill_group(process)
+            raise
+        return CommandResult(name, code, _content(output), _content(errors), trouble)
+
+
+def _identity(uid: int | None, gid: int | None) -> dict[str, Any]:
+    """Keyword arguments for Popen that make a root process another user's."""
+    if uid is None or gid is None or os.geteuid() != 0 or uid == 0:
+        return {}
+    return {"user": uid, "group": gid, "extra_groups": [gid]}
+
+
+def _file_in_memory(name: str) -> Any:
+    return os.fdopen(os.memfd_create(name), "w+b", buffering=0)
+
+
+def _content(file: Any) -> bytes:
+    file.seek(0)
+    content: bytes = file.read(OUTPUT_LIMIT)
+    return content
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        process.kill()
+    give_up_at = time.monotonic() + GRACE_AFTER_KILL
+    while process.poll() is None and time.monotonic() < give_up_at:
+        time.sleep(0.01)

@@ -1,0 +1,92 @@
+"""All processes of this host, through psutil, and signals that can only hit the one meant."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+try:
+    import psutil
+except ModuleNotFoundError:
+    # Agents start with -S, without which a monitor would cost twice as much; the distribution's
+    # packages are put on the path only here.
+    import site
+
+    site.main()
+    import psutil
+
+from mailman_ha.evidence import process_identity
+from mailman_ha.evidence.process_identity import ProcessStat
+from mailman_ha.ocf.record import record
+
+
+@record
+class Process:
+    """One process as it was when the table was read."""
+
+    stat: ProcessStat
+    arguments: tuple[str, ...]
+    uid: int
+    cwd: str
+
+    @property
+    def pid(self) -> int:
+        return self.stat.pid
+
+
+def read_all() -> tuple[Process, ...]:
+    """Every process of this host that has arguments (kernel threads have none), zombies too."""
+    found = []
+    for one in psutil.process_iter():
+        # The start is read before the arguments and again after them: a pid that changed hands
+        # in between is left out rather than described with two processes' halves.
+        stat = process_identity.read(one.pid)
+        if stat is None:
+            continue
+        try:
+            arguments = tuple(one.cmdline())
+            uid = one.uids().effective
+        except psutil.Error:
+            continue
+        try:
+            cwd = one.cwd()
+        except (psutil.Error, OSError):
+            cwd = ""
+        after = process_identity.read(one.pid)
+        if after is None or after.started_ticks != stat.started_ticks:
+            continue
+        found.append(Process(after, arguments, uid, cwd))
+    return tuple(found)
+
+
+def send(process: ProcessStat, number: signal.Signals) -> bool:
+    """Send a signal to this very process; False where it has ended.
+
+    A pidfd is opened first and the identity checked after, so that a pid reused in between is
+    never hit. Raises PermissionError where it is not ours to signal.
+    """
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return _send_by_pid(process, number)  # a kernel before 5.3
+    try:
+        if not process_identity.is_alive(process.pid, process.started_ticks):
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _send_by_pid(process: ProcessStat, number: signal.Signals) -> bool:
+    if not process_identity.is_alive(process.pid, process.started_ticks):
+        return False
+    try:
+        os.kill(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,47 @@
+"""Touching Mailman's files as Mailman's user instead of root.
+
+Lock directories, queues and list directories are written by CGI programs, and NFS servers squash
+root; so whatever is done there is done with Mailman's effective user and group, and given back
+afterwards. Only the effective ids change: the process stays root's and regains them.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class ActingAs:
+    """A context manager: inside it the effective user is `uid` and the only group `gid`.
+
+    Does nothing where this process is not root (it then has no choice). Not reentrant.
+    """
+
+    def __init__(self, uid: int, gid: int) -> None:
+        self._uid = uid
+        self._gid = gid
+        self._groups: list[int] | None = None
+
+    def __enter__(self) -> ActingAs:
+        if os.geteuid() == 0 and self._uid != 0:
+            self._groups = os.getgroups()
+            self._saved_gid = os.getegid()
+            os.setgroups([self._gid])
+            os.setegid(self._gid)
+            os.seteuid(self._uid)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._groups is not None:
+            os.seteuid(0)
+            os.setegid(self._saved_gid)
+            os.setgroups(self._groups)
+            self._groups = None

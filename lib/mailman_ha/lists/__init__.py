@@ -1,0 +1,1 @@
+"""List configurations of Mailman 2.1 and their half-finished saves."""

@@ -1,0 +1,239 @@
+"""Reading a lock directory in one pass, and looking at one lock closely.
+
+:func:`read` lists the directory once and pairs lock files with their claim files by the inode
+numbers in the listing, without a stat for each: a directory of 100,000 files costs one listing.
+:func:`inspect` then opens the few files whose times and content matter to a verdict.
+
+Everything in a lock directory is hostile (CGI users write there): no link is followed, no FIFO
+opened to block, nothing read beyond :data:`CONTENT_LIMIT` bytes, and a path found *in* a file is
+never opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from mailman_ha.locks import grammar
+from mailman_ha.locks.grammar import Owner
+from mailman_ha.ocf.record import record
+
+#: A claim's content is one path; anything longer is no claim (bytes, PATH_MAX).
+CONTENT_LIMIT = 4096
+
+#: The directory inside lock_dir into which released files are moved (see `release`).
+QUARANTINE = "mailman-ha.quarantine"
+
+
+@record
+class LockFile:
+    """One lock: its file name and inode, and the claim files that share the inode.
+
+    `claims` is empty where the lock file stands alone (a crash while breaking, or a claim removed
+    by hand). `owners` are all readings of all claims; nobody may be left out when judging.
+    """
+
+    name: str
+    inode: int
+    claims: tuple[str, ...] = ()
+    owners: tuple[Owner, ...] = ()
+
+
+@record
+class OrphanClaim:
+    """A claim file that shares its inode with no lock file: a waiter's, alive or dead.
+
+    `readings` holds each (lock name, owners) that its name may mean.
+    """
+
+    name: str
+    inode: int
+    readings: tuple[tuple[str, tuple[Owner, ...]], ...]
+
+    def owners(self) -> tuple[Owner, ...]:
+        """All owners that any reading names."""
+        return tuple(owner for _, owners in self.readings for owner in owners)
+
+
+@record
+class LockDirectory:
+    """What one listing of a lock directory showed.
+
+    `ignored` counts entries that are no locks (directories, links, strangers' files, NFS's
+    ``.nfs…`` names); `odd` names those that stand where a lock should but are no regular file.
+    """
+
+    path: str
+    locks: tuple[LockFile, ...] = ()
+    orphans: tuple[OrphanClaim, ...] = ()
+    odd: tuple[str, ...] = ()
+    ignored: int = 0
+
+    def lock(self, name: str) -> LockFile | None:
+        """The lock called `name`, if the listing held it."""
+        for lock in self.locks:
+            if lock.name == name:
+                return lock
+        return None
+
+
+def read(path: str, format: str, master_lock: str) -> LockDirectory:
+    """List `path` once and pair what is there.
+
+    `format` is :data:`grammar.FORMAT_21` or :data:`grammar.FORMAT_3`; `master_lock` the name of
+    the master's lock file in it. Raises OSError where the directory cannot be listed.
+    """
+    names_of: dict[int, str | list[str]] = {}
+    odd = []
+    ignored = 0
+    with os.scandir(path) as entries:
+        for entry in entries:
+            name = entry.name
+            if not entry.is_file(follow_symlinks=False):
+                if grammar.is_lock_name(format, name, master_lock):
+                    odd.append(name)
+                else:
+                    ignored += 1
+                continue
+            if name.startswith(".nfs"):
+                ignored += 1
+                continue
+            inode = entry.inode()
+            known = names_of.get(inode)
+            if known is None:
+                names_of[inode] = name
+            elif isinstance(known, str):
+                names_of[inode] = [known, name]
+            else:
+                known.append(name)
+
+    locks = []
+    orphans = []
+    for inode, names in names_of.items():
+        if isinstance(names, str):
+            readings = grammar.locks_claimed_by(format, names, master_lock)
+            if readings:
+                orphans.append(OrphanClaim(names, inode, readings))
+            elif grammar.is_lock_name(format, names, master_lock):
+                locks.append(LockFile(names, inode))
+            else:
+                ignored += 1
+            continue
+        paired = _pair(format, inode, names, master_lock)
+        if paired is not None:
+            locks.append(paired)
+            continue
+        # Several names on one inode with no lock among them: each is judged on its own.
+        for name in names:
+            readings = grammar.locks_claimed_by(format, name, master_lock)
+            if readings:
+                orphans.append(OrphanClaim(name, inode, readings))
+            else:
+                ignored += 1
+    return LockDirectory(path, tuple(locks), tuple(orphans), tuple(odd), ignored)
+
+
+def _pair(format: str, inode: int, names: list[str], master_lock: str) -> LockFile | None:
+    """Which of `names`, all on one inode, is the lock and which are its claims.
+
+    None where no name is a lock's. Names that are neither stay out of `claims`, which
+    shows later as a link count that does not add up.
+    """
+    names.sort(key=len)
+    lock_name = None
+    for name in names:
+        if grammar.is_lock_name(format, name, master_lock):
+            lock_name = name
+            break
+    if lock_name is None:
+        # In 2.1 the claim file tells the lock's name where the lock's own does not (bin/arch).
+        if not any(grammar.owners_of_claim(format, names[0], name) for name in names[1:]):
+            return None
+        lock_name = names[0]
+    claims = []
+    owners: list[Owner] = []
+    for name in names:
+        found = grammar.owners_of_claim(format, lock_name, name)
+        if found:
+            claims.append(name)
+            owners.extend(found)
+    return LockFile(lock_name, inode, tuple(claims), tuple(owners))
+
+
+@record
+class Inspection:
+    """One lock or claim file as it stood when it was opened.
+
+    `expires_at` is the file's mtime and `changed_at` its ctime (seconds, by the file server's
+    clock): the first is the expiry that the holder set, the second the last link or touch
+    (facts, section 2). `content` is what the file holds, at most CONTENT_LIMIT bytes; `whole` is
+    False where it held more.
+    """
+
+    name: str
+    inode: int
+    device: int
+    links: int
+    expires_ns: int
+    changed_ns: int
+    content: bytes
+    whole: bool
+
+    @property
+    def expires_at(self) -> float:
+        return self.expires_ns / 1e9
+
+    @property
+    def changed_at(self) -> float:
+        return self.changed_ns / 1e9
+
+    def named_claim(self) -> str | None:
+        """The base name of the claim file that the content names; None where it names none.
+
+        Mailman itself looks at the base name only (contract 1.3, state L).
+        """
+        if not self.whole or b"\0" in self.content or b"\n" in self.content:
+            return None
+        name = os.path.basename(os.fsdecode(self.content))
+        return name or None
+
+
+def open_lock_directory(path: str) -> int:
+    """A file descriptor for lock_dir, against which all further names are looked up."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def inspect(directory: int, name: str) -> Inspection:
+    """Open `name` in the directory descriptor `directory` and say what it is.
+
+    Opening also makes an NFS client ask the server for the attributes of this very inode.
+    Raises OSError: ENOENT or ESTALE where it is gone, ELOOP for a link, EINVAL for anything
+    that is no regular file, EACCES where it may not be read.
+    """
+    file = os.open(
+        name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC,
+        dir_fd=directory,
+    )
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", name)
+        content = os.read(file, CONTENT_LIMIT + 1)
+    finally:
+        os.close(file)
+    return Inspection(
+        name=name,
+        inode=status.st_ino,
+        device=status.st_dev,
+        links=status.st_nlink,
+        expires_ns=status.st_mtime_ns,
+        changed_ns=status.st_ctime_ns,
+        content=content[:CONTENT_LIMIT],
+        whole=len(content) <= CONTENT_LIMIT,
+    )
+
+
+def is_gone(error: OSError) -> bool:
+    """Whether `error` means that the file is no longer there (ESTALE too: facts, section 6)."""
+    return error.errno in (errno.ENOENT, errno.ESTALE)

@@ -1,0 +1,158 @@
+"""Taking, keeping and giving up a lock by Mailman's own hard-link protocol.
+
+Used for locks of this suite (the guard of :mod:`.release`, and claims on slices). The protocol
+holds over NFS (facts, section 6): the winner is who links its claim file to the lock's name, and
+a holder knows that it holds by its *own claim file*: open, fstat, two links. The lock file's
+name is never trusted for that, since an NFS client may see a stale one for 45 s.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from mailman_ha.locks import directory as lock_directory
+from mailman_ha.locks import grammar
+from mailman_ha.locks.directory import is_gone
+from mailman_ha.ocf.record import record
+
+#: Mailman breaks a lock this long after its expiry (seconds; facts, section 2: CLOCK_SLOP).
+CLOCK_SLOP = 10.0
+
+#: How long to wait between two tries at a lock that another holds (seconds).
+POLL = 0.05
+
+
+class NotHeldError(Exception):
+    """The lock is not ours (any more); the text says whose it is as far as that can be seen."""
+
+
+@record
+class Holding:
+    """A lock that this process holds: where it is and by which claim file."""
+
+    directory: int
+    lock_name: str
+    claim_name: str
+    inode: int
+    lifetime: float
+
+    def is_ours(self) -> bool:
+        """Whether the lock is still held by our claim file (asks the file, not its name)."""
+        try:
+            seen = lock_directory.inspect(self.directory, self.claim_name)
+        except OSError:
+            return False
+        return seen.inode == self.inode and seen.links == 2
+
+    def refresh(self) -> None:
+        """Push the expiry one lifetime ahead. Raises NotHeldError where the lock was lost."""
+        if not self.is_ours():
+            raise NotHeldError(f"{self.lock_name} was taken from {self.claim_name}")
+        expiry = time.time() + self.lifetime
+        os.utime(self.claim_name, (expiry, expiry), dir_fd=self.directory, follow_symlinks=False)
+
+    def give_up(self) -> None:
+        """Unlink the lock, then the claim; never another's lock."""
+        try:
+            if self.is_ours():
+                os.unlink(self.lock_name, dir_fd=self.directory)
+        finally:
+            _remove_claim(self.directory, self.claim_name)
+
+
+def take(
+    directory: int,
+    path: str,
+    lock_name: str,
+    host: str,
+    lifetime: float,
+    wait: float,
+    format: str = grammar.FORMAT_3,
+) -> Holding:
+    """Take `lock_name` in the directory open as `directory` (whose absolute path is `path`).
+
+    `lifetime` and `wait` are in seconds; the claim file is named as Mailman `format` names one.
+    An expired lock is broken as Mailman breaks one. Raises NotHeldError when the lock is still
+    another's after `wait`, OSError where the directory does not take files.
+    """
+    pid = os.getpid()
+    claim_name = grammar.claim_name(
+        format, lock_name, host, pid, int.from_bytes(os.urandom(4), "big")
+    )
+    file = os.open(
+        claim_name,
+        os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+        0o660,
+        dir_fd=directory,
+    )
+    try:
+        inode = os.fstat(file).st_ino
+        os.write(file, os.fsencode(os.path.join(path, claim_name)))
+    finally:
+        os.close(file)
+    holding = Holding(directory, lock_name, claim_name, inode, lifetime)
+    give_up_at = time.monotonic() + wait
+    try:
+        while True:
+            expiry = time.time() + lifetime
+            os.utime(claim_name, (expiry, expiry), dir_fd=directory, follow_symlinks=False)
+            try:
+                os.link(
+                    claim_name, lock_name, src_dir_fd=directory, dst_dir_fd=directory,
+                    follow_symlinks=False,
+                )
+            except OSError:
+                # On a soft mount link() may fail and have taken effect: only the claim tells.
+                pass
+            if holding.is_ours():
+                return holding
+            if time.monotonic() >= give_up_at:
+                raise NotHeldError(_holder_of(directory, lock_name))
+            if not _break_if_expired(directory, lock_name):
+                time.sleep(POLL)
+    except BaseException:
+        if not holding.is_ours():
+            _remove_claim(directory, claim_name)
+        raise
+
+
+def _break_if_expired(directory: int, lock_name: str) -> bool:
+    """Remove a lock whose expiry is CLOCK_SLOP past; True where there was something to remove."""
+    try:
+        seen = lock_directory.inspect(directory, lock_name)
+    except OSError as error:
+        return is_gone(error)
+    if time.time() <= seen.expires_at + CLOCK_SLOP:
+        return False
+    # Touch first, so that a second breaker no longer finds it expired.
+    later = time.time() + CLOCK_SLOP
+    try:
+        os.utime(lock_name, (later, later), dir_fd=directory, follow_symlinks=False)
+        again = lock_directory.inspect(directory, lock_name)
+        if again.inode != seen.inode:
+            return False
+        os.unlink(lock_name, dir_fd=directory)
+        claim = seen.named_claim()
+        if claim and claim.startswith((lock_name + "|", lock_name + ".")):
+            _remove_claim(directory, claim)
+    except OSError as error:
+        if not is_gone(error):
+            raise
+    return True
+
+
+def _remove_claim(directory: int, claim_name: str) -> None:
+    try:
+        os.unlink(claim_name, dir_fd=directory)
+    except OSError as error:
+        if not is_gone(error):
+            raise
+
+
+def _holder_of(directory: int, lock_name: str) -> str:
+    try:
+        seen = lock_directory.inspect(directory, lock_name)
+    except OSError as error:
+        return f"{lock_name} cannot be taken: {error.strerror}"
+    return f"{lock_name} is held by {seen.named_claim() or 'a claim that names nobody'}"

@@ -1,0 +1,325 @@
+"""Is the owner of a lock alive? The one decision of this project, as a pure function.
+
+What is known comes in as immutable records (:class:`HostFacts`, :class:`ProcessFacts`,
+:class:`Evidence`); out comes a :class:`Verdict` with the state, the sentence an operator reads,
+and what to type next. No file is opened here and no clock is read.
+
+Only two states let a lock be released: :data:`DEAD_HERE` and :data:`FENCED`. Doubt is always
+resolved toward alive (design, "Evidence and verdicts").
+"""
+
+from __future__ import annotations
+
+import os
+
+from mailman_ha.locks import grammar
+from mailman_ha.locks.directory import Inspection, LockFile
+from mailman_ha.locks.grammar import Owner
+from mailman_ha.ocf.escape import escape
+from mailman_ha.ocf.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What an owner can be.
+ALIVE = "alive"
+DEAD_HERE = "dead here"
+FENCED = "fenced"
+LOST = "lost"
+MEMBER = "member"
+STRANGER = "stranger"
+UNKNOWN = "unknown"
+
+RELEASABLE = (DEAD_HERE, FENCED)
+
+#: Where owners disagree, the reading that is least safe to release speaks for the lock.
+_MOST_ALIVE_FIRST = (ALIVE, MEMBER, UNKNOWN, LOST, STRANGER, FENCED, DEAD_HERE)
+
+# What a host name in a claim can stand for.
+THIS_HOST = "this host"
+NODE = "node"
+FOREIGN = "foreign"
+AMBIGUOUS = "ambiguous"
+NO_EVIDENCE = "no evidence"
+
+
+@record
+class HostFacts:
+    """What is known of the machine that a claim's host name stands for.
+
+    `kind` is one of THIS_HOST, NODE (another cluster node), FOREIGN (no node has this name),
+    AMBIGUOUS (more than one machine may present it) and NO_EVIDENCE (the cluster did not
+    answer); `why` explains the last three. `fenced_at` is when the last successful fencing of
+    the node completed, in seconds since the epoch by this node's clock; None where none is known.
+    """
+
+    kind: str
+    node: str = ""
+    online: bool = False
+    unclean: bool = False
+    fenced_at: float | None = None
+    why: str = ""
+
+
+@record
+class ProcessFacts:
+    """A process of this host. `started_at` is in seconds since the epoch by this host's clock."""
+
+    pid: int
+    started_at: float
+    is_mailman: bool
+    command: str
+
+
+@record
+class Evidence:
+    """All that is known besides the lock itself.
+
+    `hosts` has an entry for every host name that is to be judged, `processes` one for every pid
+    that this host's locks name (None: there is no such process).
+
+    `clock_offset` is file server minus this host (seconds) and `clock_uncertainty` how far that
+    may be wrong; both times of a lock are the server's. `booted_at` and `clock_stepped_at`
+    (the last time this host's clock was seen to jump, None: never) are by this host's clock.
+    """
+
+    hosts: Mapping[str, HostFacts]
+    processes: Mapping[int, ProcessFacts | None]
+    now: float
+    booted_at: float
+    clock_offset: float = 0.0
+    clock_uncertainty: float = 0.05
+    clock_stepped_at: float | None = None
+    fencing_enabled: bool = True
+    allow_unfenced: bool = False
+    maintenance: bool = False
+
+
+@record
+class Verdict:
+    """`state` (see the module), why, what the operator may do, and the owner it is about."""
+
+    state: str
+    why: str
+    remedy: str = ""
+    owner: Owner | None = None
+    expired: bool = False
+
+    @property
+    def may_release(self) -> bool:
+        return self.state in RELEASABLE
+
+    def sentence(self) -> str:
+        """Why, and what to type, on one line."""
+        return f"{self.why}; {self.remedy}" if self.remedy else self.why
+
+
+def judge_owner(owner: Owner, changed_at: float, evidence: Evidence) -> Verdict:
+    """The state of one reading's owner, for a file last linked or touched at `changed_at`
+    (seconds since the epoch, the file server's clock)."""
+    facts = evidence.hosts.get(owner.host)
+    changed_here = changed_at - evidence.clock_offset
+    if facts is None:
+        return Verdict(UNKNOWN, f"nothing is known of host {owner.host}", owner=owner)
+    if facts.kind == THIS_HOST:
+        return _judge_process(owner, changed_here, evidence)
+    if facts.kind == NODE:
+        return _judge_node(owner, facts, changed_here, evidence)
+    if facts.kind == FOREIGN:
+        return Verdict(
+            STRANGER,
+            f"held by pid {owner.pid} on host {owner.host}, which is no node of this cluster",
+            f"if a node calls itself that, set host_map=\"NODE={owner.host}\"; if that machine is "
+            "surely off, move the lock file aside by hand",
+            owner,
+        )
+    remedy = (
+        f"set host_map so that {owner.host} belongs to one node, and give every node a host name "
+        "of its own"
+        if facts.kind == AMBIGUOUS
+        else "start the cluster on this node (pcs cluster start), or see why crm_mon fails"
+    )
+    return Verdict(
+        UNKNOWN, f"held by pid {owner.pid} on host {owner.host}: {facts.why}", remedy, owner
+    )
+
+
+def _judge_process(owner: Owner, changed_here: float, evidence: Evidence) -> Verdict:
+    """An owner on this host: by its process, its start, and this host's boot."""
+    where = f"pid {owner.pid} on this host ({owner.host})"
+    process = evidence.processes.get(owner.pid)
+    if process is None:
+        if owner.pid not in evidence.processes:
+            return Verdict(UNKNOWN, f"{where} was not looked at", owner=owner)
+        return Verdict(DEAD_HERE, f"{where} is gone", owner=owner)
+    stepped = evidence.clock_stepped_at
+    if stepped is not None and changed_here <= stepped + evidence.clock_uncertainty:
+        return Verdict(
+            UNKNOWN if not process.is_mailman else ALIVE,
+            f"{where} exists and this host's clock was set after the lock was taken, so their "
+            "times cannot be compared",
+            f"see with `ps -fp {owner.pid}` whether it is Mailman's; if not, move the lock aside",
+            owner,
+        )
+    margin = evidence.clock_uncertainty
+    if evidence.booted_at > changed_here + margin:
+        return Verdict(DEAD_HERE, f"{where} held it before this host booted", owner=owner)
+    if process.started_at > changed_here + margin:
+        return Verdict(
+            DEAD_HERE,
+            f"{where} is another process now ({process.command}), started after the lock was "
+            "last touched",
+            owner=owner,
+        )
+    if process.started_at > changed_here - margin and not process.is_mailman:
+        return Verdict(
+            UNKNOWN,
+            f"{where} ({process.command}) started too close to the lock's last touch to tell",
+            f"see with `ps -fp {owner.pid}` whether it is Mailman's",
+            owner,
+        )
+    if process.is_mailman:
+        return Verdict(ALIVE, f"{where} is alive: {process.command}", owner=owner)
+    return Verdict(
+        UNKNOWN,
+        f"{where} is {process.command}, which is not known as Mailman's but is older than the lock",
+        f"see with `ps -fp {owner.pid}` whether it uses Mailman; end it, or move the lock aside",
+        owner,
+    )
+
+
+def _judge_node(
+    owner: Owner, facts: HostFacts, changed_here: float, evidence: Evidence
+) -> Verdict:
+    """An owner on another node: by fencing, and by nothing else."""
+    where = f"pid {owner.pid} on node {facts.node}"
+    if facts.node != owner.host:
+        where += f" (host {owner.host})"
+    proof = (
+        f"fence it (pcs stonith fence {facts.node}), or, when the machine is surely off, say so "
+        f"(pcs stonith confirm {facts.node})"
+    )
+    fenced_at = facts.fenced_at if evidence.fencing_enabled else None
+    if fenced_at is not None and fenced_at > changed_here + evidence.clock_uncertainty:
+        return Verdict(FENCED, f"held by {where}, fenced since", owner=owner)
+    too_close = (
+        fenced_at is not None and fenced_at > changed_here - evidence.clock_uncertainty - 1.0
+    )
+    if facts.online:
+        return Verdict(
+            MEMBER,
+            f"held by {where}, which is online: only that node can know whether the process lives",
+            f"look there (ps -fp {owner.pid}); its own list-lock-janitor releases the lock of a "
+            f"dead process (pcs resource refresh), or stop Mailman there",
+            owner,
+        )
+    if too_close:
+        return Verdict(
+            UNKNOWN,
+            f"held by {where}, fenced within the clocks' uncertainty of the lock's last touch",
+            proof,
+            owner,
+        )
+    if not evidence.fencing_enabled:
+        if evidence.allow_unfenced:
+            return Verdict(
+                FENCED,
+                f"held by {where}, which is offline; allow_unfenced=true takes that for dead",
+                owner=owner,
+            )
+        return Verdict(
+            LOST,
+            f"held by {where}, which is offline, and stonith-enabled=false, so nothing proves that "
+            "it is dead",
+            "configure fencing, or set allow_unfenced=true if you accept two masters",
+            owner,
+        )
+    if facts.unclean:
+        state = "offline and not fenced yet"
+    elif fenced_at is not None:
+        state = "offline, and was last fenced before the lock was taken"
+    else:
+        state = "offline and was not fenced, though a node that left cleanly gives up its lock"
+    return Verdict(LOST, f"held by {where}, which is {state}", proof, owner)
+
+
+def known_owners(owners: tuple[Owner, ...], evidence: Evidence) -> tuple[Owner, ...]:
+    """Those of `owners` whose host is not foreign, or all where each host is.
+
+    ``L.n1.5.1`` may be read as host ``n1.5``. Where ``n1`` is a machine we know and ``n1.5`` one
+    nobody has heard of, the second reading is dropped: without this no 2.1 lock could ever be
+    released. Where both are known, both count.
+    """
+    known = tuple(
+        owner
+        for owner in owners
+        if (facts := evidence.hosts.get(owner.host)) is None or facts.kind != FOREIGN
+    )
+    return known or owners
+
+
+def judge(lock: LockFile, seen: Inspection | OSError, format: str, evidence: Evidence) -> Verdict:
+    """The verdict on `lock`, of which :func:`~.directory.inspect` has returned or raised `seen`.
+
+    Owners are those of every claim file on the lock's inode and the one that its content names.
+    """
+    if isinstance(seen, OSError):
+        return Verdict(
+            UNKNOWN,
+            f"cannot be read: {seen.strerror or seen}",
+            "look at it as root (ls -l, cat -v) and move it aside if no Mailman runs anywhere",
+        )
+    owners = list(lock.owners)
+    named = seen.named_claim()
+    if named is not None and named not in lock.claims:
+        found = grammar.owners_of_claim(format, lock.name, named)
+        if not found:
+            return Verdict(UNKNOWN, _contradiction(seen), _MOVE_ASIDE)
+        owners.extend(found)
+    elif named is None and seen.content:
+        return Verdict(UNKNOWN, _contradiction(seen), _MOVE_ASIDE)
+    if not owners:
+        return Verdict(
+            UNKNOWN, "it is empty and no claim file shares its inode, so nothing names its owner",
+            _MOVE_ASIDE,
+        )
+    if len(lock.claims) + 1 != seen.links:
+        return Verdict(
+            UNKNOWN,
+            f"it has {seen.links} links but {len(lock.claims) + 1} names in the directory",
+            "see whether a Mailman is just taking it; the next look will tell",
+            owners[0],
+        )
+    return _judge_owners(tuple(owners), seen, evidence)
+
+
+def judge_claim(
+    owners: tuple[Owner, ...], seen: Inspection | OSError, evidence: Evidence
+) -> Verdict:
+    """The verdict on a file that no other name shares and whose own name tells who wrote it: an
+    orphaned claim file, or the half-written temporary file of a list."""
+    if isinstance(seen, OSError):
+        return Verdict(UNKNOWN, f"cannot be read: {seen.strerror or seen}")
+    if seen.links != 1:
+        return Verdict(UNKNOWN, f"it has {seen.links} links, so it is in use", owner=owners[0])
+    return _judge_owners(owners, seen, evidence)
+
+
+def _judge_owners(owners: tuple[Owner, ...], seen: Inspection, evidence: Evidence) -> Verdict:
+    verdicts = [
+        judge_owner(owner, seen.changed_at, evidence) for owner in known_owners(owners, evidence)
+    ]
+    verdict = min(verdicts, key=lambda one: _MOST_ALIVE_FIRST.index(one.state))
+    expired = seen.expires_at < evidence.now + evidence.clock_offset
+    return Verdict(verdict.state, verdict.why, verdict.remedy, verdict.owner, expired)
+
+
+_MOVE_ASIDE = "make sure that no Mailman uses it, then move it aside by hand"
+
+
+def _contradiction(seen: Inspection) -> str:
+    shown = escape(os.fsdecode(seen.content[:80]))
+    return f"its content names no claim on it: {shown!r}" if seen.whole else (
+        "its content is too long for a claim's path"
+    )

@@ -1,0 +1,195 @@
+"""Which processes of this host belong to one installation, and what each of them is.
+
+Recognised by their arguments (contract, section 5), which need nothing from the share. Pure: it
+reads a process table, it does not make one.
+"""
+
+from __future__ import annotations
+
+import os
+
+from mailman_ha.mailman.location import VERSION_21, Location
+from mailman_ha.ocf.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from mailman_ha.evidence.process_table import Process
+
+MASTER = "master"
+RUNNER = "runner"
+
+
+@record
+class Role:
+    """What a process does for Mailman. `runner`, `slice` and `slices` are a runner's own
+    (2.1: ``IncomingRunner``, 3: ``in``); a runner without a slice serves slice 0 of 1."""
+
+    kind: str
+    runner: str = ""
+    slice: int = 0
+    slices: int = 1
+
+
+@record
+class MailmanProcess:
+    """A process with its role."""
+
+    process: Process
+    role: Role
+
+    @property
+    def pid(self) -> int:
+        return self.process.stat.pid
+
+    @property
+    def lives(self) -> bool:
+        return not self.process.stat.ended
+
+    def describe(self) -> str:
+        """Short, for a sentence."""
+        if self.role.kind == MASTER:
+            return f"master {self.pid}"
+        return f"runner {self.role.runner}:{self.role.slice}:{self.role.slices} {self.pid}"
+
+
+@record
+class MailmanProcesses:
+    """The masters and runners of one installation on this host, zombies left out."""
+
+    masters: tuple[MailmanProcess, ...] = ()
+    runners: tuple[MailmanProcess, ...] = ()
+
+    @property
+    def all(self) -> tuple[MailmanProcess, ...]:
+        return self.masters + self.runners
+
+    def __bool__(self) -> bool:
+        return bool(self.masters or self.runners)
+
+
+def classify(arguments: Sequence[str], location: Location) -> Role | None:
+    """The role of a process with these `arguments` in the installation at `location`, or None."""
+    for index, argument in enumerate(arguments[:4]):
+        directory, name = os.path.split(argument)
+        if directory not in location.bindirs:
+            continue
+        rest = arguments[index + 1 :]
+        if location.version == VERSION_21:
+            if name == "mailmanctl" and "start" in rest:
+                return Role(MASTER)
+            if name == "qrunner":
+                return _runner(rest)
+        elif name in ("master", "runner") and _uses_config(rest, location.config):
+            return Role(MASTER) if name == "master" else _runner(rest)
+    return None
+
+
+def classify_title(arguments: Sequence[str]) -> Role | None:
+    """The role of a Mailman 3 process that set its title (3.3.10 with setproctitle).
+
+    Such a title holds no path, so the caller must know by other means whose process it is.
+    """
+    title = " ".join(arguments).strip()
+    if title == "mailman: master":
+        return Role(MASTER)
+    start = title.find("mailman: runner [")
+    if start >= 0 and (start == 0 or title.startswith("gunicorn: ")):
+        name = title[start + len("mailman: runner [") :].partition("]")[0]
+        return _named(name)
+    return None
+
+
+def _uses_config(rest: Sequence[str], config: str) -> bool:
+    """Whether options of master or runner name `config`, or none at all."""
+    for index, option in enumerate(rest):
+        if option in ("-C", "--config"):
+            return index + 1 < len(rest) and os.path.normpath(rest[index + 1]) == config
+        if option.startswith("--config="):
+            return os.path.normpath(option[len("--config=") :]) == config
+    return True
+
+
+def _runner(rest: Sequence[str]) -> Role:
+    for index, option in enumerate(rest):
+        if option.startswith("--runner="):
+            return _named(option[len("--runner=") :])
+        if option in ("-r", "--runner") and index + 1 < len(rest):
+            return _named(rest[index + 1])
+    return Role(RUNNER)
+
+
+def _named(text: str) -> Role:
+    name, _, numbers = text.partition(":")
+    slice_text, _, slices_text = numbers.partition(":")
+    if slice_text.isdigit() and slices_text.isdigit():
+        return Role(RUNNER, name, int(slice_text), int(slices_text))
+    return Role(RUNNER, name)
+
+
+def select(
+    table: Iterable[Process],
+    locations: Sequence[Location],
+    uid: int | None = None,
+    cwd: str = "",
+    session: int | None = None,
+) -> MailmanProcesses:
+    """The living processes in `table` that belong to any of `locations`.
+
+    `uid` is Mailman's user (None: not known, any): whoever else puts our paths on a command line
+    is a stranger. Root counts, for a master started by root runs as root until it gives that up.
+    A process that only has a title counts where its working directory is `cwd` (Mailman's
+    var directory) or its session is `session`.
+    """
+    masters: list[MailmanProcess] = []
+    runners: list[MailmanProcess] = []
+    for process in table:
+        if process.stat.ended or (uid is not None and process.uid not in (uid, 0)):
+            continue
+        role = None
+        for location in locations:
+            role = classify(process.arguments, location)
+            if role is not None:
+                break
+        if role is None and (
+            (cwd and process.cwd == cwd) or (session and process.stat.session == session)
+        ):
+            role = classify_title(process.arguments)
+        if role is None:
+            continue
+        found = MailmanProcess(process, role)
+        (masters if role.kind == MASTER else runners).append(found)
+    return MailmanProcesses(tuple(masters), _without_workers(runners))
+
+
+def _without_workers(runners: list[MailmanProcess]) -> tuple[MailmanProcess, ...]:
+    """Children of a runner with the same arguments (the REST server's workers) come last.
+
+    They are to be ended like any other, but are no second runner of a slice: their role's slice
+    is kept and told apart by :func:`is_worker`.
+    """
+    return tuple(sorted(runners, key=lambda one: is_worker(one, runners)))
+
+
+def is_worker(one: MailmanProcess, runners: Iterable[MailmanProcess]) -> bool:
+    """Whether `one` is the child of another runner of the same role."""
+    return any(
+        other.pid == one.process.stat.parent and other.role == one.role for other in runners
+    )
+
+
+def looks_like_mailman(arguments: Sequence[str], location: Location | None = None) -> bool:
+    """Whether a process may be *any* part of a Mailman: master, runner, command, CGI, cron job.
+
+    Generous on purpose: what looks like Mailman is never taken for a reused pid's stranger on
+    looks alone. With `location`, any of the arguments lying under the prefix counts as well.
+    """
+    for argument in arguments[:6]:
+        lowered = argument.lower()
+        if "mailman" in lowered or "qrunner" in lowered:
+            return True
+        directory, name = os.path.split(argument)
+        if location is not None and directory in location.bindirs and name:
+            return True
+    return False

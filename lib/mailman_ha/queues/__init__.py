@@ -1,0 +1,1 @@
+"""Queue directories: entry names, depth and age, without opening or stating an entry."""
