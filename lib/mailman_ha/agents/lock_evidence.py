@@ -62,8 +62,8 @@ def look_around(call: Call) -> Surroundings:
     try:
         answer = cluster.ask(min(CRM_MON_SECONDS, max(call.deadline.remaining() - 1.0, 0.5)))
     except cluster.NoClusterEvidence as error:
-        # Without crm_mon there is no cluster; with a node name given, Pacemaker runs us.
-        if not error.missing or call.node is not None:
+        # With a node name given, Pacemaker runs us: then there is a cluster whatever crm_mon says.
+        if not error.none_here or call.node is not None:
             no_cluster = str(error)
     if answer is not None and here.node is None:
         here = replace(here, node=_own_node(here, mapped, answer))

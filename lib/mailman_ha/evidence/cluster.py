@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import os
 import time
 import xml.etree.ElementTree as ElementTree
 
@@ -22,12 +23,20 @@ CRM_MON = (
 _DEADLY = ("off", "reboot")
 
 
-class NoClusterEvidence(Exception):
-    """The cluster could not be asked; `missing` is True where crm_mon is not even installed."""
+#: crm_mon's exit status where no cluster runs on this node (CRM_EX_DISCONNECT).
+_NOT_CONNECTED = 102
 
-    def __init__(self, why: str, missing: bool = False) -> None:
+#: Pacemaker writes its configuration here when it runs for the first time.
+CIB_FILE = "/var/lib/pacemaker/cib/cib.xml"
+
+
+class NoClusterEvidence(Exception):
+    """The cluster could not be asked. `none_here` is True where this machine has never been in
+    one: crm_mon is not installed, or finds no cluster and Pacemaker has never run."""
+
+    def __init__(self, why: str, none_here: bool = False) -> None:
         super().__init__(why)
-        self.missing = missing
+        self.none_here = none_here
 
 
 @record
@@ -58,12 +67,13 @@ def ask(seconds: float) -> Cluster:
     """Ask crm_mon, for at most `seconds`. Raises NoClusterEvidence."""
     result = command.run(CRM_MON, seconds)
     if result.code != 0:
-        raise NoClusterEvidence(result.complaint(), missing=_is_not_installed(result))
+        raise NoClusterEvidence(result.complaint(), none_here=_is_no_cluster_node(result))
     return parse(result.output)
 
 
-def _is_not_installed(result: command.CommandResult) -> bool:
-    return result.code is None and "No such file" in result.trouble
+def _is_no_cluster_node(result: command.CommandResult) -> bool:
+    never_ran = result.missing or result.code == _NOT_CONNECTED
+    return never_ran and not os.path.exists(CIB_FILE)
 
 
 def parse(document: bytes) -> Cluster:

@@ -26,20 +26,20 @@ OUTPUT_LIMIT = 4 << 20
 #: hangs in the kernel (a frozen file server) does not go at all.
 GRACE_AFTER_KILL = 1.0
 
-#: What a program may see of our environment, so that nothing of a caller's leaks in.
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+_USUAL_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @record
 class CommandResult:
     """How a program ended. `code` is None where it could not be started or did not end in time;
-    then `trouble` says why in words."""
+    then `trouble` says why in words, and `missing` whether there is no such program."""
 
     name: str
     code: int | None
     output: bytes = b""
     errors: bytes = b""
     trouble: str = ""
+    missing: bool = False
 
     def complaint(self) -> str:
         """One line on what went wrong: the trouble, or the exit status and the last line said."""
@@ -69,13 +69,18 @@ def run(
                 stdout=output,
                 stderr=errors,
                 cwd=cwd,
-                env={**_ENVIRONMENT, **(environment or {})},
+                env=bare_environment(environment),
                 start_new_session=True,
                 **_identity(uid, gid),
             )
         except (OSError, subprocess.SubprocessError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            return CommandResult(name, None, trouble=f"cannot be run ({escape(reason)})")
+            return CommandResult(
+                name,
+                None,
+                trouble=f"cannot be run ({escape(reason)})",
+                missing=isinstance(error, FileNotFoundError),
+            )
         try:
             code: int | None = process.wait(timeout=max(seconds, 0.05))
             trouble = ""
@@ -86,6 +91,15 @@ def run(
             _kill_group(process)
             raise
         return CommandResult(name, code, _content(output), _content(errors), trouble)
+
+
+def bare_environment(added: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a program may see of our environment: where programs are, and a fixed language."""
+    return {
+        "PATH": os.environ.get("PATH") or _USUAL_PATH,
+        "LC_ALL": "C.UTF-8",
+        **(added or {}),
+    }
 
 
 def _identity(uid: int | None, gid: int | None) -> dict[str, Any]:

@@ -65,8 +65,7 @@ def resolve(
     """The facts about each of `names`.
 
     `cluster` is None where the cluster could not be asked; `no_cluster` then says why, and is
-    empty where there is no cluster at all (crm_mon not installed): then this host's own names
-    need no further proof.
+    empty where there is no cluster at all: then this host's own names need no further proof.
     """
     return {name: _facts(name, this_host, host_map, cluster, no_cluster) for name in names}
 
@@ -145,9 +144,11 @@ def _facts_without_cluster(
         if own:
             return HostFacts(verdict.THIS_HOST, node=this_host.node or name, online=True)
         return HostFacts(verdict.FOREIGN)
-    tied = this_host.node is not None and node_of(
-        name, this_host, host_map, (this_host.node,)
-    ) == this_host.node
-    if own and tied:
+    if this_host.node is None:
+        # Run by hand beside a cluster that is down: a name that only one machine can have is ours.
+        proven = not is_shared_name(name)
+    else:
+        proven = node_of(name, this_host, host_map, (this_host.node,)) == this_host.node
+    if own and proven:
         return HostFacts(verdict.THIS_HOST, node=this_host.node or name, online=True)
     return HostFacts(verdict.NO_EVIDENCE, why=f"the cluster could not be asked ({no_cluster})")

@@ -41,8 +41,7 @@ fields = [
     ('lock_dir', c.LOCK_DIR), ('queue_dir', c.QUEUE_DIR), ('lists_dir', c.LIST_DATA_DIR),
     ('var_dir', c.VAR_PREFIX), ('pid_file', c.PIDFILE), ('bin_dir', c.BIN_DIR),
     ('log_dir', c.LOG_DIR),
-    ('master_lock', getattr(c, 'MASTER_LOCK_FILE',
-                            os.path.join(c.LOCK_DIR, 'master-qrunner'))),
+    ('master_lock', os.path.join(c.LOCK_DIR, getattr(c, 'MASTER_LOCK_FILE', 'master-qrunner'))),
     ('user', c.MAILMAN_USER), ('group', c.MAILMAN_GROUP), ('release', c.VERSION),
     ('config', c.__file__), ('prefix', c.PREFIX),
 ]

@@ -30,9 +30,9 @@ def usual_timeout(action: str) -> float:
 def margin(timeout: float) -> float:
     """Seconds before the timeout at which an action gives up, to end in good order.
 
-    A tenth of the timeout, at least a quarter of a second and at most two; never more than half.
+    A tenth of the timeout, at least one second and at most two; never more than half.
     """
-    return min(max(timeout / 10, 0.25), 2.0, timeout / 2)
+    return min(max(timeout / 10, 1.0), 2.0, timeout / 2)
 
 
 class Deadline:

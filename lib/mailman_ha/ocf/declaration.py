@@ -165,7 +165,7 @@ class AgentDeclaration:
     def every_action(self) -> tuple[Action, ...]:
         """The declared actions and the two that every agent has."""
         declared = {action.name for action in self.actions}
-        common = (Action("validate-all", 20, depth=0), Action("meta-data", 5))
+        common = (Action("validate-all", 20), Action("meta-data", 5))
         return self.actions + tuple(action for action in common if action.name not in declared)
 
     def timeout(self, action: str, level: int = 0) -> float:
@@ -179,10 +179,14 @@ class AgentDeclaration:
     def check_level(self, action: str, asked: int) -> int:
         """The highest check level the action offers that is not above the one asked for.
 
-        (OCF Resource Agent API 1.1, "Check Levels": take the next lower level supported.)
+        (OCF Resource Agent API 1.1, "Check Levels": take the next lower level supported.)  An
+        action declared without any depth is handed what was asked for.
         """
-        offered = {entry.depth or 0 for entry in self.every_action() if entry.name == action}
-        return max((level for level in offered if level <= asked), default=0)
+        depths = [entry.depth for entry in self.every_action() if entry.name == action]
+        offered = [depth for depth in depths if depth is not None]
+        if not offered:
+            return asked
+        return max((depth for depth in offered if depth <= asked), default=0)
 
     def examine(self, environ: Mapping[str, str]) -> Examination:
         """Hold what is configured against what is declared."""

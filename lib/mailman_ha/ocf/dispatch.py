@@ -51,9 +51,9 @@ def dispatch(
         try:
             outcome = _outcome_of(agent_name, module_name, action, environ, deadline, log)
         except BaseException as error:
-            outcome = _outcome_of_error(error, action, deadline, log)
+            outcome = _outcome_of_error(error, action, module_name, deadline, log)
     except BaseException as error:  # SIGTERM came while another error was being explained
-        outcome = _outcome_of_error(error, action, deadline, log)
+        outcome = _outcome_of_error(error, action, module_name, deadline, log)
     finally:
         restore()
     return _conclude(outcome, action, environ, deadline, log)
@@ -189,7 +189,9 @@ def _verdict_on_parameters(call: Call, examination: Examination, log: Log) -> Ou
     return Outcome(codes.ERR_GENERIC if recurring_monitor else codes.ERR_CONFIGURED, reason)
 
 
-def _outcome_of_error(error: BaseException, action: str, deadline: Deadline, log: Log) -> Outcome:
+def _outcome_of_error(
+    error: BaseException, action: str, module_name: str, deadline: Deadline, log: Log
+) -> Outcome:
     if isinstance(error, Refusal):
         return error.outcome
     doing = deadline.activity()
@@ -201,7 +203,7 @@ def _outcome_of_error(error: BaseException, action: str, deadline: Deadline, log
             f"{action} was ended by {signal}{meanwhile}; look who sent it, then repeat the action",
         )
     _log_traceback(error, log)
-    missing = _foreign_package(error)
+    missing = _foreign_package(error, module_name)
     if missing:
         return Outcome(
             codes.ERR_GENERIC if action == "stop" else codes.ERR_INSTALLED,
@@ -303,12 +305,12 @@ def _write(file: int, text: str) -> None:
         left = left[os.write(file, left) :]
 
 
-def _foreign_package(error: BaseException) -> str:
+def _foreign_package(error: BaseException, module_name: str) -> str:
     """The package outside this project that could not be found; '' if it is not that."""
     if not isinstance(error, ModuleNotFoundError):
         return ""
     package = (error.name or "").partition(".")[0]
-    return "" if package == "mailman_ha" else package
+    return "" if package in ("mailman_ha", module_name.partition(".")[0]) else package
 
 
 def _os_error(error: OSError) -> str:

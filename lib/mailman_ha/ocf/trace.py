@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mailman_ha.ocf.log import Log
 
 _LIBRARY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PLUMBING = ("record.py", "escape.py", "values.py", "environment.py", "trace.py")
+_NOT_SHOWN = frozenset(os.path.join(_LIBRARY, "ocf", name) for name in _PLUMBING)
 _SHOWN_CALLS = 100
 _SHOWN_CHARACTERS = 400
 
@@ -97,7 +99,8 @@ class _Trace:
 
     def _on_call(self, frame: FrameType, _event: str, _argument: object) -> Any:
         code = frame.f_code
-        if not code.co_filename.startswith(self._places) or code.co_filename == __file__:
+        path = code.co_filename
+        if not path.startswith(self._places) or path in _NOT_SHOWN:
             return None
         count = self._calls[code] = self._calls.get(code, 0) + 1
         if count > _SHOWN_CALLS:

@@ -13,6 +13,7 @@ from mailman_ha.agents.mailman_master import judge, observe, state_file
 from mailman_ha.agents.mailman_master.observe import Snapshot
 from mailman_ha.agents.mailman_master.state_file import MasterState
 from mailman_ha.agents.site import Absent
+from mailman_ha.evidence import command
 from mailman_ha.mailman.installation import Installation
 from mailman_ha.mailman.location import VERSION_21
 from mailman_ha.ocf import codes
@@ -172,15 +173,15 @@ def _host_name_trouble(site: Installation, around: lock_evidence.Surroundings) -
 def _start_mailman(call: Call, site: Installation) -> Outcome:
     """Run Mailman's own start command and wait for the master; its exit status is not believed."""
     place = site.location
-    command = (
+    arguments = (
         [place.starter, "start"]
         if place.version == VERSION_21
         else [place.starter, "-C", place.config, "start"]
     )
-    call.deadline.doing(f"starting Mailman: {' '.join(command)}")
+    call.deadline.doing(f"starting Mailman: {' '.join(arguments)}")
     printed = _printed_path(call)
     with open(printed, "wb") as output:
-        starter = _spawn(command, site, output)
+        starter = _spawn(arguments, site, output)
     take_back = call.deadline.at_expiry(starter.kill)
     try:
         outcome = _wait_until_up(call, site, starter, printed)
@@ -191,8 +192,8 @@ def _start_mailman(call: Call, site: Installation) -> Outcome:
     return outcome
 
 
-def _spawn(command: list[str], site: Installation, output: object) -> subprocess.Popen[bytes]:
-    """Start `command` as Mailman's user. Its output goes to a file, never to a pipe: the master
+def _spawn(arguments: list[str], site: Installation, output: object) -> subprocess.Popen[bytes]:
+    """Start `arguments` as Mailman's user. Its output goes to a file, never to a pipe: the master
     keeps it open for ever (facts, section 1)."""
     identity = {}
     if os.geteuid() == 0:
@@ -200,19 +201,19 @@ def _spawn(command: list[str], site: Installation, output: object) -> subprocess
         identity = {"user": site.user.uid, "group": site.user.gid, "extra_groups": groups}
     try:
         return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
-            command,
+            arguments,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd="/",
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+            env=command.bare_environment(),
             start_new_session=True,
             **identity,
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise Refusal(
             codes.ERR_INSTALLED,
-            f"{command[0]} cannot be run: {getattr(error, 'strerror', None) or error}",
+            f"{arguments[0]} cannot be run: {getattr(error, 'strerror', None) or error}",
         ) from error
 
 
