@@ -19,7 +19,8 @@ PYTHON   ?= /usr/bin/python3
 VENV      = .venv
 AGENTS    = mailman-master list-lock-janitor
 
-.PHONY: all install uninstall test test-cluster demo bench lint packages venv clean
+.PHONY: all install uninstall test test-cluster demo bench lint venv test-packages lab-packages \
+    clean
 
 all:
 	@sed -n 's/^#   //p' Makefile
@@ -37,3 +38,67 @@ uninstall:
 	for agent in $(AGENTS); do rm -f '$(DESTDIR)$(AGENTDIR)'/$$agent; done
 	-rmdir '$(DESTDIR)$(AGENTDIR)'
 	rm -rf '$(DESTDIR)$(LIBRARY)'
+
+# What the tests need besides Python packages: the distribution's psutil and yaml, on which the
+# agents run, the tools that judge agents, and a FUSE file system to hang.
+TEST_PACKAGES = python3-venv python3-psutil python3-yaml resource-agents pcs crmsh \
+    pacemaker-cli-utils libxml2-utils groff-base man-db bindfs fuse3 iproute2 psmisc procps \
+    e2fsprogs util-linux
+LAB_PACKAGES = python3-venv debootstrap iproute2 e2fsprogs util-linux procps
+
+APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends
+
+# Installs what dpkg does not know yet; where everything is there, nothing is asked of the network.
+define need
+@missing=""; for package in $(1); do \
+    dpkg-query -W -f '$${db:Status-Abbrev}' $$package 2>/dev/null | grep -q '^ii' \
+        || missing="$$missing $$package"; \
+done; \
+if [ -n "$$missing" ]; then \
+    echo "installing:$$missing"; \
+    apt-get update -q >/dev/null && \
+    printf '#!/bin/sh\nexit 101\n' > /tmp/mailman-ha-policy && \
+    { [ -e /usr/sbin/policy-rc.d ] || { install -m 755 /tmp/mailman-ha-policy /usr/sbin/policy-rc.d; \
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT; }; } && \
+    $(APT_INSTALL) $$missing >/tmp/mailman-ha-apt.log 2>&1 \
+        || { tail -n 20 /tmp/mailman-ha-apt.log; exit 1; }; \
+fi
+endef
+
+venv: $(VENV)/complete
+
+$(VENV)/complete: pyproject.toml
+	@$(PYTHON) -m venv --help >/dev/null 2>&1 && $(PYTHON) -c 'import ensurepip' 2>/dev/null \
+	    || { apt-get update -q >/dev/null; $(APT_INSTALL) python3-venv >/dev/null; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python tests/requirements.py | xargs -d '\n' $(VENV)/bin/python -m pip install -q
+	touch $@
+
+test-packages:
+	$(call need,$(TEST_PACKAGES))
+
+lab-packages:
+	$(call need,$(LAB_PACKAGES))
+
+test: test-packages venv
+	$(VENV)/bin/python -m tests.mailman3_venv
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m pytest -m 'not cluster' $(PYTEST_OPTIONS)
+
+test-cluster: lab-packages venv
+	$(VENV)/bin/python -m pytest -m cluster tests/cluster $(PYTEST_OPTIONS)
+
+demo: lab-packages venv
+	$(VENV)/bin/python -m lab demo
+
+bench: test-packages
+	$(PYTHON) -m bench
+
+lint: venv
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf '{}' +

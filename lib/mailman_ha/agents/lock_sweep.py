@@ -17,7 +17,7 @@ from mailman_ha.evidence.user_identity import ActingAs
 from mailman_ha.locks import directory as lock_directory
 from mailman_ha.locks import verdict as verdicts
 from mailman_ha.locks.directory import Inspection, LockDirectory, LockFile, OrphanClaim
-from mailman_ha.locks.release import Quarantine, QuarantineError, Released
+from mailman_ha.locks.release import Quarantine, QuarantineError, Released, has_unfinished
 from mailman_ha.locks.verdict import Evidence, Verdict
 from mailman_ha.ocf.escape import escape
 from mailman_ha.ocf.record import record
@@ -87,6 +87,9 @@ def sweep(
     """
     call.deadline.doing(f"reading the lock directory {site.lock_dir}")
     with ActingAs(site.user.uid, site.user.gid):
+        interrupted = has_unfinished(site.lock_dir)
+    problems = _finish_interrupted(call, site, around()) if interrupted else ()
+    with ActingAs(site.user.uid, site.user.gid):
         listing = lock_directory.read(site.lock_dir, site.format, site.master_lock)
     candidates = [
         _Candidate(lock.name, lock.claims, lock.owners, lock)
@@ -98,18 +101,17 @@ def sweep(
         for orphan in listing.orphans
         if only is None or _may_claim(orphan, only)
     ]
-    odd = tuple(
+    kept = [
         Kept(name, Verdict(verdicts.UNKNOWN, "it is no regular file",
                            "find out who put it there, then remove it"))
         for name in listing.odd
         if only is None or name in only
-    )
+    ]
     if not candidates:
-        return SweepReport(listing, kept=odd)
+        return SweepReport(listing, kept=tuple(_with_ages(site, kept)), problems=problems)
     surroundings = around()
     owners = {owner for candidate in candidates for owner in candidate.owners}
     distant = lock_evidence.gather(call, site, surroundings, owners, UNMEASURED)
-    kept = list(odd)
     near = []
     for candidate in candidates:
         settled = _without_looking(candidate, distant)
@@ -118,8 +120,31 @@ def sweep(
         else:
             kept.append(Kept(candidate.name, settled))
     if not near:
-        return SweepReport(listing, kept=tuple(_with_ages(site, kept)))
-    return _look_closely(call, site, surroundings, listing, near, kept)
+        return SweepReport(listing, kept=tuple(_with_ages(site, kept)), problems=problems)
+    return _look_closely(call, site, surroundings, listing, near, kept, problems)
+
+
+def _finish_interrupted(
+    call: Call, site: Installation, surroundings: Surroundings
+) -> tuple[str, ...]:
+    """End releases that were killed half-way; returns what stood in the way."""
+    if surroundings.maintenance:
+        return ()
+    call.deadline.doing(f"ending an interrupted release in {site.lock_dir}")
+    host = surroundings.this_host.node or surroundings.this_host.hostname
+    problems = []
+    with ActingAs(site.user.uid, site.user.gid):
+        try:
+            with Quarantine(site.lock_dir, host) as quarantine:
+                for result in quarantine.finish_interrupted():
+                    name = escape(result.name)
+                    if result.done:
+                        call.log.info(f"ended the interrupted release of {name}")
+                    if result.why:
+                        problems.append(f"the interrupted release of {name}: {result.why}")
+        except (QuarantineError, OSError) as error:
+            problems.append(f"an interrupted release could not be ended: {error}")
+    return tuple(problems)
 
 
 def _may_claim(orphan: OrphanClaim, only: Collection[str]) -> bool:
@@ -178,9 +203,10 @@ def _look_closely(
     listing: LockDirectory,
     near: list[_Candidate],
     kept: list[Kept],
+    found: tuple[str, ...],
 ) -> SweepReport:
     released = []
-    problems = []
+    problems = list(found)
     call.deadline.doing(f"looking at the locks in {site.lock_dir}")
     with ActingAs(site.user.uid, site.user.gid):
         seen = _inspect_all(site.lock_dir, near)

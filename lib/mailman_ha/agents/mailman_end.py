@@ -87,7 +87,7 @@ def end_all(
     still there (nothing: done), and whether anything had to be killed.
     """
     sent = Signalled()
-    killed = False
+    killed: set[Identity] = set()
     kill_from = time.monotonic() + max(call.deadline.remaining() - reserve, 0.0)
     while True:
         left = find()
@@ -99,7 +99,7 @@ def end_all(
             sent = Signalled(sent.terminated, True, now)
         step = next_step(left, sent, now, kill_from)
         if step.done:
-            return left, killed
+            return left, bool(killed)
         for one in step.terminate:
             call.log.info(f"sending SIGTERM to {one.describe()}")
             process_table.send(one.process.stat, signal.SIGTERM)
@@ -112,9 +112,9 @@ def end_all(
                 sent.master_gone_at,
             )
         for one in step.kill:
-            if not killed or identity(one) not in sent.terminated:
+            if identity(one) not in killed:
                 call.log.warning(f"sending SIGKILL to {one.describe()}")
-            killed = True
+                killed.add(identity(one))
             process_table.send(one.process.stat, signal.SIGKILL)
         if not call.deadline.sleep(POLL):
-            return find(), killed
+            return find(), bool(killed)

@@ -10,7 +10,7 @@ from mailman_ha.evidence.hosts import ThisHost
 from mailman_ha.mailman import asking, installation, location, processes
 from mailman_ha.mailman.installation import Installation, User
 from mailman_ha.mailman.location import Location
-from mailman_ha.mailman.processes import MailmanProcesses
+from mailman_ha.mailman.processes import MailmanProcesses, RememberedMaster
 from mailman_ha.ocf import codes
 from mailman_ha.ocf.outcome import Refusal
 from mailman_ha.ocf.record import record
@@ -80,7 +80,7 @@ def share_missing(site: Installation) -> str:
 
 
 def own_processes(
-    call: Call, site: Installation | None, session: int | None = None
+    call: Call, site: Installation | None, remembered: RememberedMaster | None = None
 ) -> MailmanProcesses:
     """Mailman's processes on this host, found in /proc alone: nothing of the share is touched.
 
@@ -90,7 +90,8 @@ def own_processes(
     call.deadline.doing("reading the table of processes")
     if site is not None:
         return processes.select(
-            process_table.read_all(), site.locations, site.user.uid, site.answer.var_dir, session
+            process_table.read_all(), site.locations, site.user.uid, site.answer.var_dir,
+            remembered,
         )
     places = list(
         location.candidates(
@@ -114,7 +115,7 @@ def own_processes(
             uid = installation.find_user(user_name, "").uid
         except installation.NoSuchUser:
             uid = None
-    return processes.select(process_table.read_all(), places, uid, cwd, session)
+    return processes.select(process_table.read_all(), places, uid, cwd, remembered)
 
 
 def this_host(call: Call) -> ThisHost:

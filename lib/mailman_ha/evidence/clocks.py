@@ -16,8 +16,9 @@ from mailman_ha.ocf.record import record
 #: What the kernel's coarse file times and clock ticks may add (seconds).
 GRANULARITY = 0.05
 
-#: A change of the boot time that is more than measuring noise (seconds).
-STEP = 1.0
+#: A change of the boot time that is more than measuring noise (seconds). A step that goes unseen
+#: must be well below GRANULARITY, or a process could look younger than the lock it holds.
+STEP = 0.02
 
 
 @record
@@ -42,20 +43,20 @@ def measure_skew(directory: int) -> ClockSkew:
         dir_fd=directory,
     )
     try:
+        os.unlink(name, dir_fd=directory)  # at once, so that nothing stays if we are killed
         os.write(file, b"x")
         os.fsync(file)
         after = time.time()
         written = os.fstat(file).st_mtime
     finally:
         os.close(file)
-        os.unlink(name, dir_fd=directory)
     return judge_skew(before, written, after)
 
 
 def judge_skew(before: float, written: float, after: float) -> ClockSkew:
     """The offset of a clock that showed `written` at some moment from `before` to `after`."""
     middle = (before + after) / 2
-    return ClockSkew(written - middle, (after - before) / 2 + GRANULARITY)
+    return ClockSkew(written - middle, abs(after - before) / 2 + GRANULARITY)
 
 
 @record

@@ -82,6 +82,9 @@ def parse(document: bytes) -> Cluster:
     Whatever is missing is taken the way that lets less be released: a node whose ``online``
     cannot be read counts as online, fencing that is not said to be enabled as disabled.
     """
+    if b"<!" in document.replace(b"<!--", b"") or b"\0" in document:
+        # crm_mon declares no entities; expanding a hostile one's would take all memory.
+        raise NoClusterEvidence("crm_mon printed XML with declarations of its own")
     try:
         root = ElementTree.fromstring(document)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
@@ -137,7 +140,7 @@ def parse_time(text: str) -> float | None:
         text = text[:-1].rstrip()
     elif len(text) > 6 and text[-6] in "+-" and text[-3] == ":":
         hours, minutes = text[-5:-3], text[-2:]
-        if not (hours.isdigit() and minutes.isdigit()):
+        if not (hours + minutes).isascii() or not (hours + minutes).isdigit():
             return None
         offset = (int(hours) * 3600 + int(minutes) * 60) * (-1 if text[-6] == "-" else 1)
         text = text[:-6].rstrip()

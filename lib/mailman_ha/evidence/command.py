@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: How much of a program's output is read (bytes).
 OUTPUT_LIMIT = 4 << 20
 
+#: A program that prints more than this is ended: what it prints lies in memory (bytes).
+GREATEST_OUTPUT = 32 << 20
+
 #: How long a killed program may take to go away before it is left behind (seconds); one that
 #: hangs in the kernel (a frozen file server) does not go at all.
 GRACE_AFTER_KILL = 1.0
@@ -82,15 +85,30 @@ def run(
                 missing=isinstance(error, FileNotFoundError),
             )
         try:
-            code: int | None = process.wait(timeout=max(seconds, 0.05))
-            trouble = ""
-        except subprocess.TimeoutExpired:
-            code, trouble = None, f"did not end within {seconds:.1f} s and was killed"
-            _kill_group(process)
+            trouble = _wait(process, max(seconds, 0.05), (output, errors))
         except BaseException:
             _kill_group(process)
             raise
+        code = None if trouble else process.returncode
+        if trouble:
+            _kill_group(process)
         return CommandResult(name, code, _content(output), _content(errors), trouble)
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float, printed: Sequence[Any]) -> str:
+    """Wait until `process` has ended; why it must be ended, in words, where it does not."""
+    give_up_at = time.monotonic() + seconds
+    while True:
+        left = give_up_at - time.monotonic()
+        try:
+            process.wait(timeout=max(min(left, 0.1), 0.001))
+            return ""
+        except subprocess.TimeoutExpired:
+            pass
+        if any(os.fstat(file.fileno()).st_size > GREATEST_OUTPUT for file in printed):
+            return f"printed more than {GREATEST_OUTPUT >> 20} MiB and was killed"
+        if left <= 0:
+            return f"did not end within {seconds:.1f} s and was killed"
 
 
 def bare_environment(added: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -104,6 +104,13 @@ def _facts(
     if cluster is None:
         return _facts_without_cluster(name, this_host, host_map, no_cluster)
     node = node_of(name, this_host, host_map, cluster.nodes)
+    natural = node_of(name, this_host, {}, cluster.nodes)
+    if natural not in (None, node) and natural not in host_map.values():
+        return HostFacts(
+            verdict.AMBIGUOUS,
+            node=node or "",
+            why=f"host_map gives {name} to node {node}, but node {natural} calls itself that too",
+        )
     if node is None:
         if name in this_host.names or is_shared_name(name):
             return HostFacts(

@@ -8,6 +8,7 @@ name is never trusted for that, since an NFS client may see a stale one for 45 s
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -55,8 +56,16 @@ class Holding:
     def give_up(self) -> None:
         """Unlink the lock, then the claim; never another's lock."""
         try:
+            # As Mailman does it: touched first, so that nobody who finds it expired breaks it
+            # between the look and the unlink, and that unlink takes the next holder's lock.
+            self.refresh()
             if self.is_ours():
                 os.unlink(self.lock_name, dir_fd=self.directory)
+        except NotHeldError:
+            pass
+        except OSError as error:
+            if not is_gone(error):  # broken in between: then there is nothing to unlink
+                raise
         finally:
             _remove_claim(self.directory, self.claim_name)
 
@@ -86,9 +95,14 @@ def take(
         0o660,
         dir_fd=directory,
     )
+    content = os.fsencode(os.path.join(path, claim_name))
     try:
         inode = os.fstat(file).st_ino
-        os.write(file, os.fsencode(os.path.join(path, claim_name)))
+        if os.write(file, content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except BaseException:
+        _remove_claim(directory, claim_name)
+        raise
     finally:
         os.close(file)
     holding = Holding(directory, lock_name, claim_name, inode, lifetime)
@@ -112,8 +126,7 @@ def take(
             if not _break_if_expired(directory, lock_name):
                 time.sleep(POLL)
     except BaseException:
-        if not holding.is_ours():
-            _remove_claim(directory, claim_name)
+        holding.give_up()  # nobody else will: the caller has no holding
         raise
 
 

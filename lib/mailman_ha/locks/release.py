@@ -12,6 +12,11 @@ live lock under that name. Four things close that gap:
 
 What is moved lands in ``LOCK_DIR/mailman-ha.quarantine``; each release adds one JSON line to
 ``evidence.jsonl`` there.
+
+A release that is killed half-way leaves a note there (``unfinished.INODE``). Without it the next
+sweep could not know that the lock's ctime is our own push, or that a claim's second link is the
+lock in quarantine, and would keep both for ever; :meth:`Quarantine.finish_interrupted` ends what
+the note describes.
 """
 
 from __future__ import annotations
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
 
 EVIDENCE_LOG = "evidence.jsonl"
 GUARD = "release.lock"
+UNFINISHED = "unfinished."
 
 #: Lifetime of the guard (seconds): a node that dies while releasing blocks others no longer.
 GUARD_LIFETIME = 20.0
@@ -45,6 +51,9 @@ NEAR_EXPIRY = 60.0
 PUSH = 120.0
 
 _NAME_LIMIT = 255
+
+#: A note is as long as its names; anything longer is none of ours (bytes).
+_NOTE_LIMIT = 1 << 20
 
 
 class QuarantineError(Exception):
@@ -62,6 +71,44 @@ class Released:
     moved: tuple[str, ...] = ()
 
 
+@record
+class _Plan:
+    """One release as it was decided: what is to move where, and how the lock is known again.
+
+    `expires_ns` are the expiries the lock may bear: as it was judged, and as we push it.
+    """
+
+    name: str
+    inode: int
+    target: str
+    claims: tuple[str, ...]
+    links: int
+    content: bytes
+    expires_ns: tuple[int, ...]
+    line: Mapping[str, Any]
+
+    @property
+    def note(self) -> str:
+        return f"{UNFINISHED}{self.inode}"
+
+    def is_pushed(self, seen: Inspection) -> bool:
+        """Whether `seen` is the judged lock, last touched by our own push and by nothing else."""
+        return (
+            (seen.inode, seen.links, seen.content) == (self.inode, self.links, self.content)
+            and seen.expires_ns in self.expires_ns[1:]
+        )
+
+
+def has_unfinished(lock_dir: str) -> bool:
+    """Whether a release in `lock_dir` was interrupted, as far as that can be seen."""
+    try:
+        return any(
+            name.startswith(UNFINISHED) for name in os.listdir(os.path.join(lock_dir, QUARANTINE))
+        )
+    except OSError:
+        return False
+
+
 class Quarantine:
     """The quarantine directory of one lock_dir, open and under the guard.
 
@@ -77,6 +124,7 @@ class Quarantine:
         self.directory = -1
         self.quarantine = -1
         self._guard: holding.Holding | None = None
+        self._refreshed = 0.0
 
     def __enter__(self) -> Quarantine:
         try:
@@ -93,7 +141,7 @@ class Quarantine:
         try:
             self.directory = lock_directory.open_lock_directory(self.lock_dir)
             try:
-                os.mkdir(QUARANTINE, 0o770, dir_fd=self.directory)
+                os.mkdir(QUARANTINE, 0o750, dir_fd=self.directory)
             except FileExistsError:
                 pass
             self.quarantine = os.open(
@@ -116,6 +164,7 @@ class Quarantine:
             self._guard = holding.take(
                 self.quarantine, self.path, GUARD, self._host, GUARD_LIFETIME, self._wait
             )
+            self._refreshed = time.monotonic()
         except holding.NotHeldError as error:
             raise QuarantineError(
                 f"another release is under way in {escape(self.path)} ({escape(str(error))})"
@@ -139,8 +188,17 @@ class Quarantine:
                 os.close(descriptor)
 
     def holds_guard(self) -> bool:
-        """Whether the guard is still ours (it is not, after a long stall)."""
-        return self._guard is not None and self._guard.is_ours()
+        """Whether the guard is still ours (it is not, after a long stall); kept from expiring."""
+        if self._guard is None:
+            return False
+        if time.monotonic() - self._refreshed < GUARD_LIFETIME / 4:
+            return self._guard.is_ours()
+        try:
+            self._guard.refresh()
+        except (holding.NotHeldError, OSError):
+            return False
+        self._refreshed = time.monotonic()
+        return True
 
     def release(
         self,
@@ -152,38 +210,171 @@ class Quarantine:
         """Move the file `judged` (a lock, or an orphaned claim with no `claims`) into quarantine.
 
         `claims` are the claim files on the same inode, moved after it. `still_dead` is asked at
-        the last moment, with the file as it is then. Raises OSError where the share does not
-        allow the rename; then the lock is as it was.
+        the last moment, with the file as it was judged. Raises OSError where the share does not
+        allow the rename; then the lock is as it was, but for its expiry.
         """
+        expires_ns = [judged.expires_ns]
+        if judged.expires_at < time.time() + NEAR_EXPIRY:
+            expires_ns.append(time.time_ns() + int(PUSH * 1e9))
+        plan = _Plan(
+            judged.name, judged.inode, self._target(judged.name, judged.inode), claims,
+            judged.links, judged.content, tuple(expires_ns), evidence,
+        )
         try:
             now = self._unchanged(judged)
-            if judged.expires_at < time.time() + NEAR_EXPIRY:
-                now = self._push_expiry(now)
+            self._write_note(plan)
+            if len(expires_ns) > 1:
+                now = self._push_expiry(now, expires_ns[1])
             if not still_dead(judged):
-                return Released(judged.name, False, "its owner no longer counts as dead")
-            if not self.holds_guard():
-                return Released(judged.name, False, "the guard was lost meanwhile")
-            last = self._look(judged.name)
-            if _identity(last) != _identity(now):
-                raise _ChangedError("it was touched while being released")
-            target = self._move(judged.name, judged.inode)
+                raise _ChangedError("its owner no longer counts as dead")
+            return self._carry_out(plan, now)
         except _ChangedError as error:
+            self._forget_note(plan.note)
             return Released(judged.name, False, str(error))
-        moved = [target]
-        if not self._is(target, judged.inode):
-            return Released(judged.name, False, self._put_back(target, judged.name))
-        for claim in claims:
+        except OSError:
+            if len(expires_ns) == 1:  # a pushed lock's note is all that is left of its ctime
+                self._forget_note(plan.note)
+            raise
+
+    def finish_interrupted(self) -> tuple[Released, ...]:
+        """End what releases that were killed half-way have left; returns what was done.
+
+        Each was judged and decided upon, its owner is dead for good; so nothing is judged again.
+        What the share does not allow is left for the next time.
+        """
+        done = []
+        for note in sorted(os.listdir(self.quarantine)):
+            if not note.startswith(UNFINISHED):
+                continue
+            plan = self._read_note(note)
             try:
-                if self._look(claim).inode == judged.inode:
-                    moved.append(self._move(claim, judged.inode))
+                result = None if plan is None else self._finish_one(plan)
+            except OSError as error:
+                result = Released(note, False, f"it could not be ended ({error.strerror})")
+            else:
+                self._forget_note(note)
+            if result is not None:
+                done.append(result)
+        return tuple(done)
+
+    def _finish_one(self, plan: _Plan) -> Released | None:
+        """End one interrupted release; None where it had not yet changed anything."""
+        try:
+            os.stat(plan.target, dir_fd=self.quarantine, follow_symlinks=False)
+            return self._after_move(plan)
+        except FileNotFoundError:
+            pass
+        try:
+            now = self._look(plan.name)
+            return self._carry_out(plan, now) if plan.is_pushed(now) else None
+        except _ChangedError as error:
+            return Released(plan.name, False, str(error))
+
+    def _carry_out(self, plan: _Plan, now: Inspection) -> Released:
+        """Move the lock, which must still be `now`, and all that follows. Raises _ChangedError."""
+        if not self.holds_guard():
+            raise _ChangedError("the guard was lost meanwhile")
+        # Over NFS the lock's name may show a stale file; its claims, opened, tell (facts, 6).
+        for claim in plan.claims:
+            seen = self._look(claim)
+            if (seen.inode, seen.links) != (now.inode, now.links):
+                raise _ChangedError("its claim file changed while it was being released")
+        if _identity(self._look(plan.name)) != _identity(now):
+            raise _ChangedError("it was touched while being released")
+        self._move(plan.name, plan.target)
+        return self._after_move(plan)
+
+    def _after_move(self, plan: _Plan) -> Released:
+        """What follows the move of a lock: is it the right one, its claims, the evidence."""
+        if not self._is_judged(plan):
+            why = self._put_back(plan.target, plan.name)
+            self._forget_note(plan.note)
+            return Released(plan.name, False, why)
+        names = [plan.target]
+        for claim in plan.claims:
+            try:
+                if self._look(claim).inode == plan.inode:
+                    target = self._target(claim, plan.inode)
+                    self._move(claim, target)
+                    names.append(target)
             except (_ChangedError, OSError):
-                continue  # an orphan now; the next sweep judges it by itself
+                continue  # gone already; or an orphan, which the next sweep judges by itself
         why = ""
         try:
-            self.log({**evidence, "released": escape(judged.name), "moved_to": moved})
+            self.log({**plan.line, "released": escape(plan.name), "moved_to": names})
         except OSError as error:  # a full share: the lock is gone all the same, and must be said so
             why = f"released, but {EVIDENCE_LOG} could not be written: {error.strerror}"
-        return Released(judged.name, True, why, moved=tuple(moved))
+        self._forget_note(plan.note)
+        return Released(plan.name, True, why, moved=tuple(names))
+
+    def _is_judged(self, plan: _Plan) -> bool:
+        """Whether what was moved is the lock that was judged."""
+        try:
+            moved = lock_directory.inspect(self.quarantine, plan.target)
+        except OSError:
+            return False  # a link or a FIFO that took its place, or it is gone
+        return (moved.inode, moved.content) == (plan.inode, plan.content)
+
+    def _write_note(self, plan: _Plan) -> None:
+        import json
+
+        text = json.dumps(
+            {
+                "name": plan.name, "inode": plan.inode, "target": plan.target,
+                "claims": plan.claims, "links": plan.links, "content": plan.content.hex(),
+                "expires_ns": plan.expires_ns, "line": plan.line,
+            }
+        )
+        self._forget_note(plan.note)
+        file = os.open(
+            plan.note,
+            os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+            0o600,
+            dir_fd=self.quarantine,
+        )
+        try:
+            _write_whole(file, text.encode())
+        except OSError:
+            self._forget_note(plan.note)
+            raise
+        finally:
+            os.close(file)
+
+    def _read_note(self, note: str) -> _Plan | None:
+        """The plan in a note; None where it was cut short, or is none that we wrote."""
+        import json
+
+        try:
+            file = os.open(
+                note, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+                dir_fd=self.quarantine,
+            )
+        except OSError:
+            return None
+        try:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode) or status.st_uid not in (os.geteuid(), 0):
+                return None
+            found = json.loads(os.read(file, _NOTE_LIMIT))
+            plan = _Plan(
+                found["name"], found["inode"], found["target"], tuple(found["claims"]),
+                found["links"], bytes.fromhex(found["content"]), tuple(found["expires_ns"]),
+                dict(found["line"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+        finally:
+            os.close(file)
+        names = (plan.name, plan.target, *plan.claims)
+        if any(not isinstance(name, str) or "/" in name or "\0" in name for name in names):
+            return None
+        return plan
+
+    def _forget_note(self, note: str) -> None:
+        try:
+            os.unlink(note, dir_fd=self.quarantine)
+        except OSError:
+            pass  # it is gone, or a directory somebody put there: no note of ours
 
     def _look(self, name: str) -> Inspection:
         try:
@@ -199,9 +390,9 @@ class Quarantine:
             raise _ChangedError("it changed after it was judged")
         return now
 
-    def _push_expiry(self, now: Inspection) -> Inspection:
-        """Push the expiry through a descriptor of this very inode; returns it as it is then."""
-        later = time.time_ns() + int(PUSH * 1e9)
+    def _push_expiry(self, now: Inspection, later: int) -> Inspection:
+        """Push the expiry to `later` (ns) through a descriptor of this very inode; returns it as
+        it is then."""
         try:
             file = os.open(
                 now.name,
@@ -213,31 +404,28 @@ class Quarantine:
         try:
             if os.fstat(file).st_ino != now.inode:
                 raise _ChangedError("another file took its place")
-            os.utime(file, ns=(later, later))
+            later = _touch(file, later)
         finally:
             os.close(file)
         pushed = self._look(now.name)
         if (pushed.inode, pushed.content) != (now.inode, now.content):
             raise _ChangedError("another file took its place")
-        if abs(pushed.expires_ns - later) > 2_000_000_000:
+        if later and abs(pushed.expires_ns - later) > 2_000_000_000:
             raise _ChangedError("somebody else touched it at the same time")
         return pushed
 
-    def _move(self, name: str, inode: int) -> str:
+    def _target(self, name: str, inode: int) -> str:
+        """Under which name `name` is kept in quarantine."""
         prefix = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{inode}."
-        room = _NAME_LIMIT - len(prefix)
-        target = prefix + os.fsdecode(os.fsencode(name)[-room:])
+        return prefix + os.fsdecode(os.fsencode(name)[-(_NAME_LIMIT - len(prefix)) :])
+
+    def _move(self, name: str, target: str) -> None:
         try:
             os.rename(name, target, src_dir_fd=self.directory, dst_dir_fd=self.quarantine)
         except OSError as error:
             if is_gone(error):
                 raise _ChangedError("it is gone already") from error
             raise
-        return target
-
-    def _is(self, target: str, inode: int) -> bool:
-        status = os.stat(target, dir_fd=self.quarantine, follow_symlinks=False)
-        return status.st_ino == inode
 
     def _put_back(self, target: str, name: str) -> str:
         """Return a file that was moved by mistake; says what happened."""
@@ -278,7 +466,14 @@ class Quarantine:
             dir_fd=self.quarantine,
         )
         try:
-            os.write(file, text.encode())
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                raise OSError(errno.EEXIST, "somebody else's file stands in its place")
+            try:
+                _write_whole(file, text.encode())
+            except OSError:
+                os.ftruncate(file, status.st_size)  # half a line would spoil the next one
+                raise
         finally:
             os.close(file)
 
@@ -287,21 +482,24 @@ class Quarantine:
 
         Raises OSError; EXDEV where the list is on another file system.
         """
-        prefix = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{inode}."
-        target = prefix + os.fsdecode(os.fsencode(name)[-(_NAME_LIMIT - len(prefix)) :])
+        target = self._target(name, inode)
         os.rename(name, target, src_dir_fd=directory, dst_dir_fd=self.quarantine)
         return target
 
     def purge(self, keep: float) -> int:
         """Remove what was put in quarantine more than `keep` seconds ago; returns how many.
 
-        Age is taken from the name that `release` gave. Files of any other name stay.
+        Age is taken from the name that `release` gave. Files of any other name stay, and so does
+        what cannot be removed (a directory that somebody put there).
         """
         oldest = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() - keep))
         removed = 0
         for name in self._aged():
             if name[: len(oldest)] < oldest:
-                os.unlink(name, dir_fd=self.quarantine)
+                try:
+                    os.unlink(name, dir_fd=self.quarantine)
+                except OSError:
+                    continue
                 removed += 1
         return removed
 
@@ -318,7 +516,31 @@ class _ChangedError(Exception):
     """The file is no longer what was judged."""
 
 
+def _touch(file: int, later: int) -> int:
+    """Push the expiry of an open lock to `later` (ns); returns the expiry set, 0 for none.
+
+    A CGI's lock belongs to the web server's user, and only an owner may choose a time. Who may
+    write the file may set it to now, which Mailman respects for CLOCK_SLOP; that is enough.
+    """
+    try:
+        os.utime(file, ns=(later, later))
+        return later
+    except PermissionError:
+        pass
+    try:
+        os.utime(file)
+        return time.time_ns()
+    except PermissionError:
+        return 0
+
+
 def _identity(seen: Inspection) -> tuple[int, int, int, int, int, bytes]:
     return (
         seen.device, seen.inode, seen.links, seen.expires_ns, seen.changed_ns, seen.content,
     )
+
+
+def _write_whole(file: int, content: bytes) -> None:
+    """Write all of `content`; OSError where the share takes only a part of it."""
+    if os.write(file, content) != len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

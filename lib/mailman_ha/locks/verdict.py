@@ -121,7 +121,10 @@ def judge_owner(owner: Owner, changed_at: float, evidence: Evidence) -> Verdict:
     facts = evidence.hosts.get(owner.host)
     changed_here = changed_at - evidence.clock_offset
     if facts is None:
-        return Verdict(UNKNOWN, f"nothing is known of host {owner.host}", owner=owner)
+        return Verdict(
+            UNKNOWN, f"held by pid {owner.pid} on host {owner.host}, of which nothing is known",
+            _MOVE_ASIDE, owner,
+        )
     if facts.kind == THIS_HOST:
         return _judge_process(owner, changed_here, evidence)
     if facts.kind == NODE:
@@ -151,7 +154,7 @@ def _judge_process(owner: Owner, changed_here: float, evidence: Evidence) -> Ver
     process = evidence.processes.get(owner.pid)
     if process is None:
         if owner.pid not in evidence.processes:
-            return Verdict(UNKNOWN, f"{where} was not looked at", owner=owner)
+            return Verdict(UNKNOWN, f"{where} was not looked at", _LOOK_AGAIN, owner)
         return Verdict(DEAD_HERE, f"{where} is gone", owner=owner)
     stepped = evidence.clock_stepped_at
     if stepped is not None and changed_here <= stepped + evidence.clock_uncertainty:
@@ -180,7 +183,12 @@ def _judge_process(owner: Owner, changed_here: float, evidence: Evidence) -> Ver
             owner,
         )
     if process.is_mailman:
-        return Verdict(ALIVE, f"{where} is alive: {process.command}", owner=owner)
+        return Verdict(
+            ALIVE,
+            f"{where} is alive: {process.command}",
+            f"see with `ps -fp {owner.pid}` what it does; when it ends, so does its claim",
+            owner,
+        )
     return Verdict(
         UNKNOWN,
         f"{where} is {process.command}, which is not known as Mailman's but is older than the lock",
@@ -201,7 +209,18 @@ def _judge_node(
         f"(pcs stonith confirm {facts.node})"
     )
     fenced_at = facts.fenced_at if evidence.fencing_enabled else None
-    if fenced_at is not None and fenced_at > changed_here + evidence.clock_uncertainty:
+    stepped = evidence.clock_stepped_at
+    # An event from before this host's clock was set bears a time that compares with nothing.
+    across_step = (
+        fenced_at is not None
+        and stepped is not None
+        and fenced_at <= stepped + evidence.clock_uncertainty
+    )
+    if (
+        fenced_at is not None
+        and not across_step
+        and fenced_at > changed_here + evidence.clock_uncertainty
+    ):
         return Verdict(FENCED, f"held by {where}, fenced since", owner=owner)
     too_close = (
         fenced_at is not None and fenced_at > changed_here - evidence.clock_uncertainty - 1.0
@@ -212,6 +231,14 @@ def _judge_node(
             f"held by {where}, which is online: only that node can know whether the process lives",
             f"look there (ps -fp {owner.pid}); its own list-lock-janitor releases the lock of a "
             f"dead process (pcs resource refresh), or stop Mailman there",
+            owner,
+        )
+    if across_step:
+        return Verdict(
+            UNKNOWN,
+            f"held by {where}, which was fenced before this host's clock was set, so the times "
+            "cannot be compared",
+            proof,
             owner,
         )
     if too_close:
@@ -265,33 +292,33 @@ def judge(lock: LockFile, seen: Inspection | OSError, format: str, evidence: Evi
     Owners are those of every claim file on the lock's inode and the one that its content names.
     """
     if isinstance(seen, OSError):
-        return Verdict(
-            UNKNOWN,
-            f"cannot be read: {seen.strerror or seen}",
-            "look at it as root (ls -l, cat -v) and move it aside if no Mailman runs anywhere",
+        return _unreadable(seen, lock.owners)
+    if seen.inode != lock.inode:
+        # Listing and file are of two locks; over NFS the name may be the stale one (facts, 6).
+        return _unsure(
+            "it changed hands while it was looked at", lock.owners,
+            "the next look will tell; do nothing",
         )
-    owners = list(lock.owners)
+    # Each claim is one owner, however many ways there are to read its name.
+    claims = [grammar.owners_of_claim(format, lock.name, claim) for claim in lock.claims]
     named = seen.named_claim()
     if named is not None and named not in lock.claims:
-        found = grammar.owners_of_claim(format, lock.name, named)
-        if not found:
-            return Verdict(UNKNOWN, _contradiction(seen), _MOVE_ASIDE)
-        owners.extend(found)
-    elif named is None and seen.content:
-        return Verdict(UNKNOWN, _contradiction(seen), _MOVE_ASIDE)
-    if not owners:
-        return Verdict(
-            UNKNOWN, "it is empty and no claim file shares its inode, so nothing names its owner",
+        claims.append(grammar.owners_of_claim(format, lock.name, named))
+    if (named is None and seen.content) or () in claims:
+        return _unsure(_contradiction(seen), lock.owners, _MOVE_ASIDE)
+    if not claims:
+        return _unsure(
+            "it is empty and no claim file shares its inode, so nothing names its owner", (),
             _MOVE_ASIDE,
         )
     if len(lock.claims) + 1 != seen.links:
-        return Verdict(
-            UNKNOWN,
+        return _unsure(
             f"it has {seen.links} links but {len(lock.claims) + 1} names in the directory",
-            "see whether a Mailman is just taking it; the next look will tell",
-            owners[0],
+            claims[0],
+            "the next look will tell whether a Mailman is just taking it; if it stays so, find "
+            f"its other name (find -inum {seen.inode})",
         )
-    return _judge_owners(tuple(owners), seen, evidence)
+    return _judge_claims(claims, seen, evidence)
 
 
 def judge_claim(
@@ -300,15 +327,22 @@ def judge_claim(
     """The verdict on a file that no other name shares and whose own name tells who wrote it: an
     orphaned claim file, or the half-written temporary file of a list."""
     if isinstance(seen, OSError):
-        return Verdict(UNKNOWN, f"cannot be read: {seen.strerror or seen}")
+        return _unreadable(seen, owners)
+    if not owners:
+        return _unsure("nothing names its owner", (), _MOVE_ASIDE)
     if seen.links != 1:
-        return Verdict(UNKNOWN, f"it has {seen.links} links, so it is in use", owner=owners[0])
-    return _judge_owners(owners, seen, evidence)
+        return _unsure(f"it has {seen.links} links, so it is in use", owners, _LOOK_AGAIN)
+    return _judge_claims([owners], seen, evidence)
 
 
-def _judge_owners(owners: tuple[Owner, ...], seen: Inspection, evidence: Evidence) -> Verdict:
+def _judge_claims(
+    claims: list[tuple[Owner, ...]], seen: Inspection, evidence: Evidence
+) -> Verdict:
+    """The verdict on a file with these claims, each a tuple of the readings of its name."""
     verdicts = [
-        judge_owner(owner, seen.changed_at, evidence) for owner in known_owners(owners, evidence)
+        judge_owner(owner, seen.changed_at, evidence)
+        for readings in claims
+        for owner in known_owners(readings, evidence)
     ]
     verdict = min(verdicts, key=lambda one: _MOST_ALIVE_FIRST.index(one.state))
     expired = seen.expires_at < evidence.now + evidence.clock_offset
@@ -316,6 +350,25 @@ def _judge_owners(owners: tuple[Owner, ...], seen: Inspection, evidence: Evidenc
 
 
 _MOVE_ASIDE = "make sure that no Mailman uses it, then move it aside by hand"
+_LOOK_AGAIN = (
+    "the next look will tell; if it stays so, make sure that no Mailman uses it and move it aside "
+    "by hand"
+)
+
+
+def _unsure(why: str, owners: tuple[Owner, ...], remedy: str) -> Verdict:
+    """UNKNOWN for a reason that lies in the file, with whoever is known to have a claim on it."""
+    if not owners:
+        return Verdict(UNKNOWN, why, remedy)
+    readings = " or ".join(f"pid {owner.pid} on host {owner.host}" for owner in owners)
+    return Verdict(UNKNOWN, f"{why} (claimed by {readings})", remedy, owners[0])
+
+
+def _unreadable(error: OSError, owners: tuple[Owner, ...]) -> Verdict:
+    return _unsure(
+        f"cannot be read: {error.strerror or error}", owners,
+        "look at it as root (ls -l, cat -v) and move it aside if no Mailman runs anywhere",
+    )
 
 
 def _contradiction(seen: Inspection) -> str:

@@ -17,6 +17,7 @@ import os
 
 from mailman_ha.evidence import command
 from mailman_ha.mailman.location import VERSION_21, Location
+from mailman_ha.ocf.escape import escape
 from mailman_ha.ocf.record import record
 
 TYPE_CHECKING = False
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 _MARK = "mailman-ha-answer:"
+
+#: No queue has more slices than this; a greater number would keep an agent counting for hours.
+GREATEST_SLICES = 4096
 
 #: Runs under Python 2 (real 2.1) and 3 (ports of it).
 _ASK_21 = """
@@ -188,7 +192,7 @@ def _ask_now(location: Location, seconds: float, uid: int | None, gid: int | Non
     _, mark, rest = text.rpartition(_MARK)
     if not mark:
         raise CannotAsk(f"{location.describe()} answered something else than its configuration")
-    return parse(rest.splitlines()[0])
+    return parse(rest.partition("\n")[0])
 
 
 def _bare(words: list[str]) -> list[str]:
@@ -200,29 +204,60 @@ def parse(text: str) -> Answer:
     """Check an answer. Raises CannotAsk, naming the field."""
     try:
         given = json.loads(text)
-    except ValueError as error:
-        raise CannotAsk(f"Mailman's answer is no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise CannotAsk(f"Mailman's answer is no JSON: {escape(str(error), 200)}") from error
     if not isinstance(given, dict):
         raise CannotAsk("Mailman's answer is no JSON object")
     texts = {}
     for name in _TEXTS:
         value = given.get(name)
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not value or not _is_clean(value):
             raise CannotAsk(f"Mailman's answer lacks {name}")
         texts[name] = value
     for name in ("lock_dir", "queue_dir", "lists_dir", "var_dir", "pid_file", "master_lock"):
-        if not os.path.isabs(texts[name]):
-            raise CannotAsk(f"Mailman's {name} is no absolute path: {texts[name]}")
-        texts[name] = os.path.normpath(texts[name])
+        texts[name] = _path(name, texts[name])
+    for name in ("user", "group"):
+        value = given.get(name, "")
+        if not isinstance(value, str) or not _is_clean(value):
+            raise CannotAsk(f"Mailman's {name} is no name: {escape(repr(value), 80)}")
+        texts[name] = value
+    return Answer(**texts, runners=_runners(given), queues=_queues(given))
+
+
+def _path(what: str, path: str) -> str:
+    """`path` in its shortest form. Raises CannotAsk for what cannot be one."""
+    if not os.path.isabs(path) or not _is_clean(path):
+        raise CannotAsk(f"Mailman's {what} is no absolute path: {escape(path, 200)}")
+    return os.path.normpath(path)
+
+
+def _is_clean(text: str) -> bool:
+    """Whether `text` can be handed to the system and written into a file of lines."""
     try:
-        runners = tuple((str(name), int(count)) for name, count in given["runners"])
-        queues = tuple((str(name), str(path)) for name, path in dict(given["queues"]).items())
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text and "\n" not in text
+
+
+def _runners(given: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+    try:
+        runners = tuple((name, count) for name, count in given["runners"])
     except (KeyError, TypeError, ValueError) as error:
-        raise CannotAsk("Mailman's answer lacks its runners or queues") from error
-    return Answer(
-        **texts, runners=runners, queues=queues,
-        user=str(given.get("user", "")), group=str(given.get("group", "")),
-    )
+        raise CannotAsk("Mailman's answer lacks its runners") from error
+    for name, count in runners:
+        if not isinstance(name, str) or type(count) is not int:
+            raise CannotAsk("Mailman's answer lacks its runners")
+        if not 0 <= count <= GREATEST_SLICES:
+            raise CannotAsk(f"Mailman's runner {escape(name, 80)} has {count} slices")
+    return runners
+
+
+def _queues(given: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    queues = given.get("queues")
+    if not isinstance(queues, dict) or not all(isinstance(one, str) for one in queues.values()):
+        raise CannotAsk("Mailman's answer lacks its queues")
+    return tuple((name, _path(f"queue {escape(name)}", path)) for name, path in queues.items())
 
 
 def _as_json(answer: Answer) -> dict[str, Any]:
@@ -255,7 +290,7 @@ def _read_kept(path: str) -> dict[str, Any] | None:
     try:
         with open(path, encoding="utf-8") as file:
             kept = json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return kept if isinstance(kept, dict) else None
 

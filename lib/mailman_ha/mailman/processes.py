@@ -73,7 +73,7 @@ def classify(arguments: Sequence[str], location: Location) -> Role | None:
     """The role of a process with these `arguments` in the installation at `location`, or None."""
     for index, argument in enumerate(arguments[:4]):
         directory, name = os.path.split(argument)
-        if directory not in location.bindirs:
+        if directory not in location.bindirs or not _runs_python(arguments[:index]):
             continue
         rest = arguments[index + 1 :]
         if location.version == VERSION_21:
@@ -101,6 +101,20 @@ def classify_title(arguments: Sequence[str]) -> Role | None:
     return None
 
 
+def _runs_python(before: Sequence[str]) -> bool:
+    """Whether `before`, the words before a program's path, run it: an interpreter with options.
+
+    Nothing else does: an editor or a pager on the same file is a stranger.
+    """
+    if not before:
+        return True
+    name = os.path.basename(before[0])
+    return ("python" in name or "pypy" in name) and all(
+        option.startswith("-") or before[place] in ("-W", "-X")
+        for place, option in enumerate(before[1:])
+    )
+
+
 def _uses_config(rest: Sequence[str], config: str) -> bool:
     """Whether options of master or runner name `config`, or none at all."""
     for index, option in enumerate(rest):
@@ -123,9 +137,18 @@ def _runner(rest: Sequence[str]) -> Role:
 def _named(text: str) -> Role:
     name, _, numbers = text.partition(":")
     slice_text, _, slices_text = numbers.partition(":")
-    if slice_text.isdigit() and slices_text.isdigit():
+    if all(text.isascii() and text.isdigit() for text in (slice_text, slices_text)):
         return Role(RUNNER, name, int(slice_text), int(slices_text))
     return Role(RUNNER, name)
+
+
+@record
+class RememberedMaster:
+    """A master as an agent last saw it: its runners stay in its session, also after its death."""
+
+    pid: int
+    started_ticks: int
+    uid: int
 
 
 def select(
@@ -133,34 +156,58 @@ def select(
     locations: Sequence[Location],
     uid: int | None = None,
     cwd: str = "",
-    session: int | None = None,
+    remembered: RememberedMaster | None = None,
 ) -> MailmanProcesses:
     """The living processes in `table` that belong to any of `locations`.
 
     `uid` is Mailman's user (None: not known, any): whoever else puts our paths on a command line
     is a stranger. Root counts, for a master started by root runs as root until it gives that up.
     A process that only has a title counts where its working directory is `cwd` (Mailman's
-    var directory) or its session is `session`.
+    var directory). Whatever belongs to the `remembered` master's session counts, even where the
+    parameters have changed since.
     """
     masters: list[MailmanProcess] = []
     runners: list[MailmanProcess] = []
     for process in table:
-        if process.stat.ended or (uid is not None and process.uid not in (uid, 0)):
+        if process.stat.ended:
             continue
         role = None
-        for location in locations:
-            role = classify(process.arguments, location)
-            if role is not None:
-                break
-        if role is None and (
-            (cwd and process.cwd == cwd) or (session and process.stat.session == session)
-        ):
-            role = classify_title(process.arguments)
+        if uid is None or process.uid in (uid, 0):
+            for location in locations:
+                role = classify(process.arguments, location)
+                if role is not None:
+                    break
+            if role is None and cwd and process.cwd == cwd:
+                role = classify_title(process.arguments)
+        if role is None and remembered is not None:
+            role = _role_in_session(process, remembered)
         if role is None:
             continue
         found = MailmanProcess(process, role)
         (masters if role.kind == MASTER else runners).append(found)
     return MailmanProcesses(tuple(masters), _without_workers(runners))
+
+
+def _role_in_session(process: Process, remembered: RememberedMaster) -> Role | None:
+    """The role of a process of the remembered master's session; None for any other.
+
+    The kernel gives a session's number to nobody else while the session has members; a process
+    that has the number as its own pid must be the remembered one by its start.
+    """
+    stat = process.stat
+    if process.uid != remembered.uid or stat.session != remembered.pid:
+        return None
+    if stat.pid == remembered.pid:
+        return Role(MASTER) if stat.started_ticks == remembered.started_ticks else None
+    if stat.started_ticks < remembered.started_ticks:
+        return None
+    title = classify_title(process.arguments)
+    if title is not None:
+        return title
+    for argument in process.arguments[:4]:
+        if os.path.basename(argument) in ("qrunner", "runner"):
+            return _runner(process.arguments)
+    return Role(RUNNER) if looks_like_mailman(process.arguments) else None
 
 
 def _without_workers(runners: list[MailmanProcess]) -> tuple[MailmanProcess, ...]:

@@ -65,6 +65,9 @@ class Deadline:
             return cls(given / 1000)
         return cls(usual_timeout(action) if default is None else default)
 
+    def __repr__(self) -> str:
+        return f"<Deadline of {self.timeout:g} s, {self.remaining():.1f} s left>"
+
     def allow(self, timeout: float) -> None:
         """Give the action more time: `timeout` seconds, counted from the same start."""
         self.timeout = max(timeout, self.timeout)
@@ -93,9 +96,11 @@ class Deadline:
 
     def doing(self, what: str) -> None:
         """Note what comes next, in words that follow "while": `reading the lock directory /x`."""
-        from mailman_ha.ocf.escape import one_line
+        if not what.isprintable():
+            from mailman_ha.ocf.escape import one_line
 
-        self._doing = one_line(what)
+            what = one_line(what)
+        self._doing = what
 
     def activity(self) -> str:
         """What was last noted as being done; empty if nothing was."""

@@ -28,8 +28,8 @@ class Entry:
 
 @record
 class Backlog:
-    """What waits in a queue directory. `oldest` is the earliest `since` of the waiting
-    entries, None where none waits."""
+    """What waits in a queue directory. `oldest` is the earliest `since` of all entries,
+    also of one that a runner has had in work all the time; None where there is none."""
 
     waiting: int = 0
     in_work: int = 0
@@ -63,8 +63,8 @@ def backlog(directory: str) -> Backlog:
                 continue
             if entry.extension == IN_WORK:
                 in_work += 1
-                continue
-            waiting += 1
+            else:
+                waiting += 1
             if oldest is None or entry.since < oldest:
                 oldest = entry.since
     return Backlog(waiting, in_work, oldest)

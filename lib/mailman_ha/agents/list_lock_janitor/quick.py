@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mailman_ha.locks.directory import LockDirectory
+    from mailman_ha.ocf.deadline import Deadline
 
 
-def quick_monitor(environ: Mapping[str, str]) -> int | None:
+def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> int | None:
     """SUCCESS where no lock in the directory asks for a closer look; None where one does."""
     duty = state_file.read(
         state_file.path(
@@ -31,6 +32,7 @@ def quick_monitor(environ: Mapping[str, str]) -> int | None:
     )
     if duty is None:
         return None
+    deadline.doing(f"reading the lock directory {duty.lock_dir}")
     try:
         with ActingAs(duty.uid, duty.gid):
             listing = lock_directory.read(duty.lock_dir, duty.format, duty.master_lock)

@@ -86,7 +86,7 @@ def stop(call: Call) -> Outcome:
     lock that a killed master left."""
     remembered = state_file.read(state_file.path(call.state_dir, call.instance))
     find = functools.partial(
-        agent_site.own_processes, call, None, remembered.pid if remembered else None
+        agent_site.own_processes, call, None, observe.as_master(remembered)
     )
     reserve = min(KILL_RESERVE, call.deadline.remaining() / 3)
     left, killed = mailman_end.end_all(call, find, reserve)

@@ -158,7 +158,8 @@ def queue_trouble(snapshot: Snapshot, master: MailmanProcess, max_queue_age: flo
     if worst is None:
         return ""
     return (
-        f"the queue of {worst[0].runner} stands still: {worst[0].backlog.waiting} entries, the "
+        f"the queue of {worst[0].runner} stands still: "
+        f"{worst[0].backlog.waiting + worst[0].backlog.in_work} entries, the "
         f"oldest {worst[1]:.0f} s old (max_queue_age {max_queue_age:.0f})"
     )
 

@@ -13,7 +13,7 @@ from mailman_ha.evidence.user_identity import ActingAs
 from mailman_ha.locks import directory as lock_directory
 from mailman_ha.locks.directory import Inspection, LockFile
 from mailman_ha.mailman.installation import WAITING_QUEUES, Installation
-from mailman_ha.mailman.processes import MailmanProcesses
+from mailman_ha.mailman.processes import MailmanProcesses, RememberedMaster
 from mailman_ha.ocf.record import record
 from mailman_ha.queues import entries
 from mailman_ha.queues.entries import Backlog
@@ -68,17 +68,21 @@ def snapshot(call: Call, with_queues: bool = False) -> Snapshot:
     from the reason that the watchdog gives.
     """
     remembered = state_file.read(state_file.path(call.state_dir, call.instance))
-    session = remembered.pid if remembered else None
     site = agent_site.find_installation(call)
     if isinstance(site, Absent):
-        found = agent_site.own_processes(call, None, session)
+        found = agent_site.own_processes(call, None, as_master(remembered))
         return Snapshot(site, site.why, found, remembered, MasterLock(), now=time.time())
-    found = agent_site.own_processes(call, site, session)
+    found = agent_site.own_processes(call, site, as_master(remembered))
     call.deadline.doing(f"looking for the share at {site.lock_dir}")
     missing = agent_site.share_missing(site)
     lock = MasterLock() if missing else look_at_master_lock(call, site)
     queues = _look_at_queues(call, site) if with_queues and not missing else ()
     return Snapshot(site, missing, found, remembered, lock, queues, time.time())
+
+
+def as_master(state: MasterState | None) -> RememberedMaster | None:
+    """The remembered state as what tells its processes."""
+    return RememberedMaster(state.pid, state.started_ticks, state.uid) if state else None
 
 
 def look_at_master_lock(call: Call, site: Installation) -> MasterLock:

@@ -18,8 +18,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mailman_ha.ocf.deadline import Deadline
 
-def quick_monitor(environ: Mapping[str, str]) -> int | None:
+
+def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> int | None:
     """SUCCESS where the master that was last seen in good order still is; None: look closely.
 
     Ownership is asked of the master's own claim file: opened and fstat'ed, it must still be the
@@ -33,6 +35,7 @@ def quick_monitor(environ: Mapping[str, str]) -> int | None:
     )
     if state is None or not process_identity.is_alive(state.pid, state.started_ticks):
         return None
+    deadline.doing(f"looking at the claim file {state.claim}")
     try:
         with ActingAs(state.uid, state.gid):
             file = os.open(

@@ -1,0 +1,197 @@
+"""Master and runners under trouble: killed, stopped, given up, doubled, robbed of the lock."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.agents.agent_runs import Agents, identity
+from tests.installations import Installation, wait_until
+
+pytestmark = pytest.mark.slow
+
+
+def assert_one_runner_on_each_slice(installation: Installation) -> None:
+    found = installation.runner_pids()
+    assert set(found) == installation.expected_runners()
+    assert {key: len(pids) for key, pids in found.items()} == dict.fromkeys(found, 1)
+
+
+def test_killed_master_is_seen_its_runners_are_ended_and_one_set_is_started(
+    agents: Agents, installation: Installation
+) -> None:
+    assert agents.master("start", installation).code == 0
+    os.kill(installation.master_pid() or 0, signal.SIGKILL)
+    wait_until(lambda: not installation.masters(), 5, "the master is gone")
+    assert installation.runners()
+    seen = agents.master("monitor", installation)
+    assert seen.code == 1 and "runners live on" in seen.reason
+    assert agents.master("stop", installation).code == 0
+    assert not installation.processes()
+    assert agents.master("monitor", installation).code == 7
+    done = agents.master("start", installation)
+    assert done.code == 0, done.stderr
+    assert_one_runner_on_each_slice(installation)
+
+
+def test_start_ends_orphaned_runners_before_it_starts_new_ones(
+    agents: Agents, installation: Installation
+) -> None:
+    installation.start_by_hand()
+    os.kill(installation.master_pid() or 0, signal.SIGKILL)
+    done = agents.master("start", installation)
+    assert done.code == 0, done.stderr
+    assert_one_runner_on_each_slice(installation)
+
+
+def test_all_killed_reads_as_not_running_and_starts_again(
+    agents: Agents, installation: Installation
+) -> None:
+    assert agents.master("start", installation).code == 0
+    installation.end_processes()
+    assert agents.master("monitor", installation).code == 7
+    assert agents.master("start", installation).code == 0
+    assert_one_runner_on_each_slice(installation)
+
+
+def test_runner_that_the_master_gave_up_fails_level_10_and_not_level_0(
+    agents: Agents, installation: Installation
+) -> None:
+    if installation.version == "3":
+        config = Path(installation.agent_parameters()["config"])
+        config.write_text(config.read_text() + "[runner.in]\nmax_restarts: 1\n")
+    assert agents.master("start", installation).code == 0
+    key = sorted(installation.expected_runners(), key=str)[0]
+    if installation.version == "3":
+        key = ("in", 0, 1)
+    for _ in range(13):
+        pids = installation.runner_pids().get(key)
+        if not pids:
+            break
+        os.kill(pids[0], signal.SIGKILL)
+        gone = pids[0]
+        wait_until(
+            lambda gone=gone: gone not in installation.runner_pids().get(key, []), 10, "killed"
+        )
+        until = time.monotonic() + 5
+        while time.monotonic() < until and not installation.runner_pids().get(key):
+            time.sleep(0.05)
+    assert not installation.runner_pids().get(key), "the master still restarts it"
+    assert agents.master("monitor", installation).code == 0
+    seen = agents.master("monitor", installation, level=10)
+    assert seen.code == 1 and key[0] in seen.reason, seen.stderr
+    assert agents.master("stop", installation).code == 0
+
+
+def test_stopped_master_fails_level_10_and_is_ended_by_stop(
+    agents: Agents, installation: Installation
+) -> None:
+    assert agents.master("start", installation).code == 0
+    os.kill(installation.master_pid() or 0, signal.SIGSTOP)
+    seen = agents.master("monitor", installation, level=10)
+    assert seen.code == 1 and "SIGSTOP" in seen.reason
+    assert agents.master("stop", installation, timeout=30).code == 0
+    assert not installation.processes()
+    assert not installation.master_lock.exists()
+
+
+def test_process_that_ignores_sigterm_is_killed_within_the_timeout(
+    agents: Agents, make_installation: Callable[..., Installation]
+) -> None:
+    installation = make_installation("standin")
+    assert agents.master("start", installation).code == 0
+    deaf = installation.spawn([
+        sys.executable, "-c",
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)",
+        installation.agent_parameters()["prefix"] + "/bin/qrunner",
+        "--runner=IncomingRunner:0:1",
+    ])
+    time.sleep(0.3)
+    seen = agents.master("monitor", installation, level=10)
+    assert seen.code == 1 and "more than one runner" in seen.reason
+    done = agents.master("stop", installation, timeout=10)
+    assert done.code == 0, done.stderr
+    assert done.seconds < 10
+    assert deaf.wait(5) == -signal.SIGKILL
+    assert not installation.processes()
+
+
+def test_lock_taken_by_another_node_fails_the_monitor_and_stop_leaves_it_alone(
+    agents: Agents, installation: Installation
+) -> None:
+    """What ``--force`` on the other node does to the master here."""
+    assert agents.master("start", installation).code == 0
+    for name in list(installation.lock_dir.iterdir()):
+        if name.name.startswith(installation.master_lock.name):
+            name.unlink()
+    robber = installation.make_dead_lock("n2", 4242)
+    before = identity(robber.lock)
+    seen = agents.master("monitor", installation)
+    assert seen.code == 1
+    assert "n2" in seen.reason and "4242" in seen.reason
+    assert agents.master("stop", installation).code == 0
+    assert not installation.processes()
+    assert identity(robber.lock) == before
+    assert robber.claim.exists()
+
+
+def test_lock_file_removed_by_hand_fails_the_monitor(
+    agents: Agents, installation: Installation
+) -> None:
+    assert agents.master("start", installation).code == 0
+    installation.master_lock.unlink()
+    seen = agents.master("monitor", installation)
+    assert seen.code == 1 and "the lock is gone" in seen.reason
+    assert agents.master("stop", installation).code == 0
+
+
+def test_queue_that_stands_still_fails_level_20(
+    agents: Agents, installation21: Installation
+) -> None:
+    """Its list locked by somebody who lives, the runner puts the message back time and again."""
+    installation = installation21
+    assert agents.master("start", installation).code == 0
+    installation.make_dead_lock(lock=installation.list_lock(), pid=os.getpid(), last="0")
+    time.sleep(1.2)
+    assert agents.master("monitor", installation, level=20, max_queue_age="1").code == 0
+    installation.post()
+    wait_until(lambda: bool(list(installation.in_queue.glob("*+*"))), 10, "the message waits")
+    time.sleep(1.5)
+
+    seen = agents.master("monitor", installation, level=20, max_queue_age="1")
+    assert seen.code == 1 and "IncomingRunner stands still" in seen.reason, seen.stderr
+    assert agents.master("monitor", installation, level=20, max_queue_age="0").code == 0
+    assert agents.master("monitor", installation, level=20, max_queue_age="3600").code == 0
+    assert agents.master("stop", installation, timeout=30).code == 0
+
+
+def test_lock_that_was_not_refreshed_is_degraded_with_the_command_that_refreshes_it(
+    agents: Agents, installation: Installation
+) -> None:
+    assert agents.master("start", installation).code == 0
+    soon = time.time() + 3600
+    os.utime(installation.master_lock, (soon, soon))
+    seen = agents.master("monitor", installation, level=10)
+    assert seen.code == 190
+    command = seen.reason[seen.reason.index("kill -ALRM"):].strip("`").split("`")[0]
+    subprocess.run(command.split(), check=True)
+    wait_until(
+        lambda: os.stat(installation.master_lock).st_mtime > soon + 3600, 5, "it was refreshed"
+    )
+    assert agents.master("monitor", installation, level=10).code == 0
+
+
+def test_master_killed_during_stop_leaves_no_lock_behind(
+    agents: Agents, installation: Installation
+) -> None:
+    assert agents.master("start", installation).code == 0
+    os.kill(installation.master_pid() or 0, signal.SIGKILL)
+    assert agents.master("stop", installation).code == 0
+    assert not installation.master_lock.exists()

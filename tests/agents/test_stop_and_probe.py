@@ -1,0 +1,202 @@
+"""Stop with the share gone, hung or never there; probes where there is nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.agents.agent_runs import Agents
+from tests.installations import Installation, wait_until
+
+pytestmark = pytest.mark.slow
+
+NOWHERE = {"mailman_version": "2.1", "prefix": "/nonexistent/mailman"}
+NOWHERE_3 = {
+    "mailman_version": "3", "bindir": "/nonexistent/bin", "config": "/nonexistent/mailman.cfg",
+}
+
+
+@contextmanager
+def mounted(arguments: list[str], where: Path) -> Iterator[None]:
+    subprocess.run(arguments, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(where)], check=False, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("where", [NOWHERE, NOWHERE_3, {}], ids=["2.1", "3", "auto"])
+def test_probe_on_a_node_without_mailman_and_share_says_not_running(
+    agents: Agents, where: dict[str, str]
+) -> None:
+    for agent in ("mailman-master", "list-lock-janitor"):
+        assert agents.run(agent, "monitor", where, interval=0).code == 7
+        assert agents.run(agent, "stop", where).code == 0
+
+
+@pytest.mark.parametrize("where", [NOWHERE, NOWHERE_3], ids=["2.1", "3"])
+def test_start_without_the_share_is_refused_for_this_node_only(
+    agents: Agents, where: dict[str, str]
+) -> None:
+    for agent in ("mailman-master", "list-lock-janitor"):
+        done = agents.run(agent, "start", where)
+        assert done.code == 5
+        assert "/nonexistent" in done.reason and "mount the share" in done.reason
+
+
+def test_nothing_is_made_where_the_share_is_not_mounted(
+    agents: Agents, installation: Installation
+) -> None:
+    """Mailman makes its directories wherever it looks; on a bare mount point that would be lost
+    mail."""
+    if installation.version == "2.1":
+        for path in (installation.lock_dir, installation.queue_dir):
+            shutil.rmtree(path)
+        bare = installation.lock_dir.parent
+    else:
+        bare = installation.lock_dir.parent
+        shutil.rmtree(bare)
+        bare.mkdir()
+    before = sorted(path.name for path in bare.iterdir())
+    assert agents.master("monitor", installation, interval=0).code == 7
+    done = agents.master("start", installation)
+    assert done.code == 5 and "mount the share" in done.reason
+    assert agents.janitor("start", installation).code == 5
+    assert sorted(path.name for path in bare.iterdir()) == before
+
+
+def test_stop_ends_everything_with_the_share_unmounted(
+    agents: Agents, make_installation: Callable[..., Installation]
+) -> None:
+    """A lazy umount under the running Mailman: its files are reachable for nobody."""
+    installation = make_installation("standin")
+    prefix = Path(installation.agent_parameters()["prefix"])
+    with mounted(["mount", "--bind", str(prefix), str(prefix)], prefix):
+        assert agents.master("start", installation).code == 0
+    shelter = prefix.with_name("gone")
+    prefix.rename(shelter)
+    prefix.mkdir()
+    try:
+        assert agents.master("monitor", installation).code == 1
+        done = agents.master("stop", installation, timeout=30)
+        assert done.code == 0, done.stderr
+        assert not installation.processes()
+        assert agents.master("monitor", installation).code == 7
+    finally:
+        prefix.rmdir()
+        shelter.rename(prefix)
+
+
+def test_stop_ends_everything_with_the_share_hung(
+    agents: Agents, make_installation: Callable[..., Installation]
+) -> None:
+    """A FUSE server that was stopped: whoever asks for a file waits in the kernel."""
+    installation = make_installation("standin")
+    prefix = Path(installation.agent_parameters()["prefix"])
+    real = prefix.with_name("real")
+    prefix.rename(real)
+    prefix.mkdir()
+    server = subprocess.Popen(
+        ["bindfs", "-f", "-o", "allow_other,attr_timeout=0,entry_timeout=0", str(real),
+         str(prefix)],
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: os.path.ismount(prefix), 10, "the FUSE file system is mounted")
+        done = agents.master("start", installation)
+        assert done.code == 0, done.stderr
+        assert agents.master("monitor", installation).code == 0
+        server.send_signal(signal.SIGSTOP)
+        time.sleep(0.5)
+        seen = agents.master("monitor", installation, timeout=4)
+        assert seen.code == 1 and seen.seconds < 4
+        assert str(prefix) in seen.reason, seen.stderr
+        done = agents.master("stop", installation, timeout=25)
+        assert done.seconds < 25
+        left = installation.masters() + installation.runners()
+        # A process whose request the server had already read when it froze cannot be killed.
+        assert (done.code == 0) == (not left), (done, left)
+        if left:
+            assert done.code == 1 and "hangs in the kernel" in done.reason
+            assert all(str(one.pid) in done.reason for one in left)
+            server.send_signal(signal.SIGCONT)
+            assert agents.master("stop", installation, timeout=25).code == 0
+            assert not installation.masters() + installation.runners()
+    finally:
+        server.send_signal(signal.SIGCONT)
+        server.kill()
+        server.wait()
+        subprocess.run(["umount", "--lazy", str(prefix)], check=False)
+        installation.end_processes()
+        prefix.rmdir()
+        real.rename(prefix)
+
+
+def test_stop_of_what_was_never_started_is_a_success(
+    agents: Agents, installation: Installation
+) -> None:
+    assert agents.master("stop", installation).code == 0
+    assert agents.janitor("stop", installation).code == 0
+
+
+def test_pid_file_that_names_a_stranger_gets_no_stranger_hurt(
+    agents: Agents, installation: Installation
+) -> None:
+    with subprocess.Popen(["sleep", "600"], user=installation.user) as stranger:
+        try:
+            installation.pid_file.write_text(f"{stranger.pid}\n")
+            os.chown(installation.pid_file, installation.uid, installation.gid)
+            assert agents.master("monitor", installation).code == 7
+            assert agents.master("stop", installation).code == 0
+            assert stranger.poll() is None
+            done = agents.master("start", installation)
+            assert done.code == 0, done.stderr
+            assert agents.master("stop", installation).code == 0
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+
+
+def test_processes_of_another_installation_and_of_another_user_are_left_alone(
+    agents: Agents, make_installation: Callable[..., Installation]
+) -> None:
+    one, other = make_installation("standin"), make_installation("standin")
+    other.start_by_hand()
+    names_ours = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)",
+         one.agent_parameters()["prefix"] + "/bin/qrunner", "--runner=IncomingRunner:0:1"],
+        user="nobody", cwd="/",
+    )
+    try:
+        assert agents.master("start", one).code == 0
+        assert agents.master("monitor", one, level=10).code == 0
+        assert agents.master("stop", one).code == 0
+        assert names_ours.poll() is None
+        assert other.master_pid()
+        assert agents.master("monitor", one).code == 7
+    finally:
+        names_ours.kill()
+        names_ours.wait()
+
+
+@pytest.mark.parametrize("parameters", [
+    {"max_queue_age": "soon"}, {"prefix": "relative/path"}, {"mailman_version": "4"},
+    {"host_map": "n1"}, {"user": "nobody-such"},
+])
+def test_stop_with_wrong_parameters_still_ends_mailman(
+    agents: Agents, make_installation: Callable[..., Installation], parameters: dict[str, str]
+) -> None:
+    installation = make_installation("standin")
+    assert agents.master("start", installation).code == 0
+    done = agents.master("stop", installation, timeout=30, **parameters)
+    assert done.code == 0, done.stderr
+    assert not installation.processes()
