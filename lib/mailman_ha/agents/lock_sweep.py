@@ -17,7 +17,14 @@ from mailman_ha.evidence.user_identity import ActingAs
 from mailman_ha.locks import directory as lock_directory
 from mailman_ha.locks import verdict as verdicts
 from mailman_ha.locks.directory import Inspection, LockDirectory, LockFile, OrphanClaim
-from mailman_ha.locks.release import Quarantine, QuarantineError, Released, has_unfinished
+from mailman_ha.locks.holding import CLOCK_SLOP
+from mailman_ha.locks.release import (
+    GUARD_LIFETIME,
+    Quarantine,
+    QuarantineError,
+    Released,
+    has_unfinished,
+)
 from mailman_ha.locks.verdict import Evidence, Verdict
 from mailman_ha.ocf.escape import escape
 from mailman_ha.ocf.record import record
@@ -135,7 +142,7 @@ def _finish_interrupted(
     problems = []
     with ActingAs(site.user.uid, site.user.gid):
         try:
-            with Quarantine(site.lock_dir, host) as quarantine:
+            with Quarantine(site.lock_dir, host, _guard_wait(call)) as quarantine:
                 for result in quarantine.finish_interrupted():
                     name = escape(result.name)
                     if result.done:
@@ -145,6 +152,12 @@ def _finish_interrupted(
         except (QuarantineError, OSError) as error:
             problems.append(f"an interrupted release could not be ended: {error}")
     return tuple(problems)
+
+
+def _guard_wait(call: Call) -> float:
+    """How long to wait for the guard (seconds): what a node leaves that died while it released is
+    broken after GUARD_LIFETIME and Mailman's slop, and a start must not fail for that."""
+    return min(GUARD_LIFETIME + CLOCK_SLOP + 2.0, call.deadline.remaining() / 2)
 
 
 def _may_claim(orphan: OrphanClaim, only: Collection[str]) -> bool:
@@ -315,7 +328,7 @@ def _release_all(
     host = surroundings.this_host.node or surroundings.this_host.hostname
     with ActingAs(site.user.uid, site.user.gid):
         try:
-            with Quarantine(site.lock_dir, host) as quarantine:
+            with Quarantine(site.lock_dir, host, _guard_wait(call)) as quarantine:
                 for candidate, look, verdict in dead:
 
                     def still_dead(now: Inspection, candidate: _Candidate = candidate) -> bool:

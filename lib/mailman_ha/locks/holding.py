@@ -123,15 +123,19 @@ def take(
                 return holding
             if time.monotonic() >= give_up_at:
                 raise NotHeldError(_holder_of(directory, lock_name))
-            if not _break_if_expired(directory, lock_name):
+            if not _break_if_expired(directory, lock_name, claim_name):
                 time.sleep(POLL)
     except BaseException:
         holding.give_up()  # nobody else will: the caller has no holding
         raise
 
 
-def _break_if_expired(directory: int, lock_name: str) -> bool:
-    """Remove a lock whose expiry is CLOCK_SLOP past; True where there was something to remove."""
+def _break_if_expired(directory: int, lock_name: str, claim_name: str) -> bool:
+    """Remove a lock whose expiry is CLOCK_SLOP past; True where there was something to remove.
+
+    It is moved to a name made of our `claim_name` before it is removed: unlink(2) would take
+    whatever lock has that name by then, also one that another breaker has just taken.
+    """
     try:
         seen = lock_directory.inspect(directory, lock_name)
     except OSError as error:
@@ -140,18 +144,34 @@ def _break_if_expired(directory: int, lock_name: str) -> bool:
         return False
     # Touch first, so that a second breaker no longer finds it expired.
     later = time.time() + CLOCK_SLOP
+    broken = f"{claim_name}0"
     try:
-        os.utime(lock_name, (later, later), dir_fd=directory, follow_symlinks=False)
-        again = lock_directory.inspect(directory, lock_name)
-        if again.inode != seen.inode:
+        try:
+            os.utime(lock_name, (later, later), dir_fd=directory, follow_symlinks=False)
+        except PermissionError:
+            pass  # a CGI's lock belongs to the web server's user; Mailman breaks it all the same
+        if lock_directory.inspect(directory, lock_name).inode != seen.inode:
             return False
-        os.unlink(lock_name, dir_fd=directory)
-        claim = seen.named_claim()
-        if claim and claim.startswith((lock_name + "|", lock_name + ".")):
-            _remove_claim(directory, claim)
+        os.rename(lock_name, broken, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError as error:
         if not is_gone(error):
             raise
+        return True
+    if os.stat(broken, dir_fd=directory, follow_symlinks=False).st_ino != seen.inode:
+        try:
+            os.link(
+                broken, lock_name, src_dir_fd=directory, dst_dir_fd=directory,
+                follow_symlinks=False,
+            )
+        except FileExistsError:
+            pass
+        finally:
+            os.unlink(broken, dir_fd=directory)
+        return False
+    os.unlink(broken, dir_fd=directory)
+    claim = seen.named_claim()
+    if claim and claim.startswith((lock_name + "|", lock_name + ".")):
+        _remove_claim(directory, claim)
     return True
 
 

@@ -44,6 +44,9 @@ UNFINISHED = "unfinished."
 #: Lifetime of the guard (seconds): a node that dies while releasing blocks others no longer.
 GUARD_LIFETIME = 20.0
 
+#: How long after its expiry a claim on the guard that nobody has is forgotten (seconds).
+GUARD_CLAIM_KEPT = 300.0
+
 #: A lock that expires within this time gets its expiry pushed before it is moved (seconds).
 NEAR_EXPIRY = 60.0
 
@@ -75,12 +78,13 @@ class Released:
 class _Plan:
     """One release as it was decided: what is to move where, and how the lock is known again.
 
-    `expires_ns` are the expiries the lock may bear: as it was judged, and as we push it.
+    `prefix` goes before the names in quarantine. `expires_ns` are the expiries the lock may bear:
+    as it was judged, and as we push it.
     """
 
     name: str
     inode: int
-    target: str
+    prefix: str
     claims: tuple[str, ...]
     links: int
     content: bytes
@@ -90,6 +94,11 @@ class _Plan:
     @property
     def note(self) -> str:
         return f"{UNFINISHED}{self.inode}"
+
+    @property
+    def target(self) -> str:
+        """What the lock is called in quarantine."""
+        return _kept_as(self.prefix, self.name)
 
     def is_pushed(self, seen: Inspection) -> bool:
         """Whether `seen` is the judged lock, last touched by our own push and by nothing else."""
@@ -165,6 +174,7 @@ class Quarantine:
                 self.quarantine, self.path, GUARD, self._host, GUARD_LIFETIME, self._wait
             )
             self._refreshed = time.monotonic()
+            self._remove_old_guard_claims()
         except holding.NotHeldError as error:
             raise QuarantineError(
                 f"another release is under way in {escape(self.path)} ({escape(str(error))})"
@@ -173,6 +183,21 @@ class Quarantine:
             raise QuarantineError(
                 f"{escape(self.path)} cannot be written: {error.strerror}"
             ) from error
+
+    def _remove_old_guard_claims(self) -> None:
+        """Remove the claims on the guard of processes that were killed before they had it.
+
+        One that still waits pushes its claim's expiry at every try.
+        """
+        oldest = time.time() - GUARD_CLAIM_KEPT
+        for name in os.listdir(self.quarantine):
+            if name.startswith(f"{GUARD}|"):
+                try:
+                    status = os.stat(name, dir_fd=self.quarantine, follow_symlinks=False)
+                    if status.st_nlink == 1 and status.st_mtime < oldest:
+                        os.unlink(name, dir_fd=self.quarantine)
+                except OSError:
+                    continue  # gone, or not ours to remove
 
     def _close(self) -> None:
         guard, self._guard = self._guard, None
@@ -217,7 +242,7 @@ class Quarantine:
         if judged.expires_at < time.time() + NEAR_EXPIRY:
             expires_ns.append(time.time_ns() + int(PUSH * 1e9))
         plan = _Plan(
-            judged.name, judged.inode, self._target(judged.name, judged.inode), claims,
+            judged.name, judged.inode, _prefix(judged.inode), claims,
             judged.links, judged.content, tuple(expires_ns), evidence,
         )
         try:
@@ -247,28 +272,34 @@ class Quarantine:
             if not note.startswith(UNFINISHED):
                 continue
             plan = self._read_note(note)
+            if plan is None:
+                self._forget_note(note)
+                continue
             try:
-                result = None if plan is None else self._finish_one(plan)
+                result = self._finish_one(plan)
             except OSError as error:
                 result = Released(note, False, f"it could not be ended ({error.strerror})")
-            else:
-                self._forget_note(note)
             if result is not None:
                 done.append(result)
         return tuple(done)
 
     def _finish_one(self, plan: _Plan) -> Released | None:
-        """End one interrupted release; None where it had not yet changed anything."""
+        """End one interrupted release; None where it had not yet changed anything. Raises
+        OSError, and the note stays."""
         try:
             os.stat(plan.target, dir_fd=self.quarantine, follow_symlinks=False)
-            return self._after_move(plan)
+            return self._after_move(plan, interrupted=True)
         except FileNotFoundError:
             pass
         try:
             now = self._look(plan.name)
-            return self._carry_out(plan, now) if plan.is_pushed(now) else None
+            if plan.is_pushed(now):
+                return self._carry_out(plan, now)
+            result = None
         except _ChangedError as error:
-            return Released(plan.name, False, str(error))
+            result = Released(plan.name, False, str(error))
+        self._forget_note(plan.note)
+        return result
 
     def _carry_out(self, plan: _Plan, now: Inspection) -> Released:
         """Move the lock, which must still be `now`, and all that follows. Raises _ChangedError."""
@@ -284,28 +315,63 @@ class Quarantine:
         self._move(plan.name, plan.target)
         return self._after_move(plan)
 
-    def _after_move(self, plan: _Plan) -> Released:
+    def _after_move(self, plan: _Plan, interrupted: bool = False) -> Released:
         """What follows the move of a lock: is it the right one, its claims, the evidence."""
         if not self._is_judged(plan):
             why = self._put_back(plan.target, plan.name)
             self._forget_note(plan.note)
             return Released(plan.name, False, why)
         names = [plan.target]
-        for claim in plan.claims:
-            try:
-                if self._look(claim).inode == plan.inode:
-                    target = self._target(claim, plan.inode)
-                    self._move(claim, target)
-                    names.append(target)
-            except (_ChangedError, OSError):
-                continue  # gone already; or an orphan, which the next sweep judges by itself
-        why = ""
         try:
-            self.log({**plan.line, "released": escape(plan.name), "moved_to": names})
-        except OSError as error:  # a full share: the lock is gone all the same, and must be said so
+            for claim in plan.claims:
+                if self._move_claim(plan, claim):
+                    names.append(_kept_as(plan.prefix, claim))
+            if not self.holds_guard():
+                # After so long a stall somebody else has the guard, and our note to end this by.
+                why = "released, but its evidence is left to the next sweep"
+                return Released(plan.name, True, why, moved=tuple(names))
+            if not (interrupted and self._is_logged(plan.target)):
+                self.log({**plan.line, "released": escape(plan.name), "moved_to": names})
+        except OSError as error:
+            # A full share. The lock is gone all the same, and must be said so; the note stays, by
+            # which a later sweep does the rest.
             why = f"released, but {EVIDENCE_LOG} could not be written: {error.strerror}"
+            return Released(plan.name, True, why, moved=tuple(names))
         self._forget_note(plan.note)
-        return Released(plan.name, True, why, moved=tuple(names))
+        return Released(plan.name, True, moved=tuple(names))
+
+    def _move_claim(self, plan: _Plan, claim: str) -> bool:
+        """Move a claim after its lock; whether it is in quarantine now (or was already)."""
+        target = _kept_as(plan.prefix, claim)
+        try:
+            if self._look(claim).inode == plan.inode:
+                self._move(claim, target)
+                return True
+        except _ChangedError:
+            pass  # gone: moved before we were interrupted, or removed by somebody
+        try:
+            os.stat(target, dir_fd=self.quarantine, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _is_logged(self, target: str) -> bool:
+        """Whether the log ends with the evidence on `target`: written before we were killed."""
+        import json
+
+        try:
+            file = os.open(
+                EVIDENCE_LOG, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+                dir_fd=self.quarantine,
+            )
+        except OSError:
+            return False
+        try:
+            end = os.fstat(file).st_size
+            tail = os.pread(file, _NOTE_LIMIT, max(end - _NOTE_LIMIT, 0))
+        finally:
+            os.close(file)
+        return json.dumps(target).encode() in tail
 
     def _is_judged(self, plan: _Plan) -> bool:
         """Whether what was moved is the lock that was judged."""
@@ -320,7 +386,7 @@ class Quarantine:
 
         text = json.dumps(
             {
-                "name": plan.name, "inode": plan.inode, "target": plan.target,
+                "name": plan.name, "inode": plan.inode, "prefix": plan.prefix,
                 "claims": plan.claims, "links": plan.links, "content": plan.content.hex(),
                 "expires_ns": plan.expires_ns, "line": plan.line,
             }
@@ -357,7 +423,7 @@ class Quarantine:
                 return None
             found = json.loads(os.read(file, _NOTE_LIMIT))
             plan = _Plan(
-                found["name"], found["inode"], found["target"], tuple(found["claims"]),
+                found["name"], found["inode"], found["prefix"], tuple(found["claims"]),
                 found["links"], bytes.fromhex(found["content"]), tuple(found["expires_ns"]),
                 dict(found["line"]),
             )
@@ -365,10 +431,10 @@ class Quarantine:
             return None
         finally:
             os.close(file)
-        names = (plan.name, plan.target, *plan.claims)
+        names = (plan.name, plan.prefix, *plan.claims)
         if any(not isinstance(name, str) or "/" in name or "\0" in name for name in names):
             return None
-        return plan
+        return plan if plan.note == note else None
 
     def _forget_note(self, note: str) -> None:
         try:
@@ -414,11 +480,6 @@ class Quarantine:
             raise _ChangedError("somebody else touched it at the same time")
         return pushed
 
-    def _target(self, name: str, inode: int) -> str:
-        """Under which name `name` is kept in quarantine."""
-        prefix = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{inode}."
-        return prefix + os.fsdecode(os.fsencode(name)[-(_NAME_LIMIT - len(prefix)) :])
-
     def _move(self, name: str, target: str) -> None:
         try:
             os.rename(name, target, src_dir_fd=self.directory, dst_dir_fd=self.quarantine)
@@ -435,15 +496,21 @@ class Quarantine:
                 follow_symlinks=False,
             )
         except OSError as error:
-            if error.errno == errno.EEXIST and self._is_same(target, name):
-                pass
-            else:
+            if error.errno == errno.EPERM and self._is_directory(target):
+                # No link is made to a directory; renamed, it takes no file's place either.
+                os.rename(target, name, src_dir_fd=self.quarantine, dst_dir_fd=self.directory)
+                return "a directory took its place and was put back untouched"
+            if error.errno != errno.EEXIST or not self._is_same(target, name):
                 return (
                     f"another lock took its place and could not be put back ({error.strerror}): "
                     f"see {escape(os.path.join(self.path, target))}"
                 )
         os.unlink(target, dir_fd=self.quarantine)
         return "another lock took its place and was put back untouched"
+
+    def _is_directory(self, target: str) -> bool:
+        status = os.stat(target, dir_fd=self.quarantine, follow_symlinks=False)
+        return stat.S_ISDIR(status.st_mode)
 
     def _is_same(self, target: str, name: str) -> bool:
         moved = os.stat(target, dir_fd=self.quarantine, follow_symlinks=False)
@@ -482,7 +549,7 @@ class Quarantine:
 
         Raises OSError; EXDEV where the list is on another file system.
         """
-        target = self._target(name, inode)
+        target = _kept_as(_prefix(inode), name)
         os.rename(name, target, src_dir_fd=directory, dst_dir_fd=self.quarantine)
         return target
 
@@ -514,6 +581,16 @@ class Quarantine:
 
 class _ChangedError(Exception):
     """The file is no longer what was judged."""
+
+
+def _prefix(inode: int) -> str:
+    """What goes before the name of a file that is put in quarantine now."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{inode}."
+
+
+def _kept_as(prefix: str, name: str) -> str:
+    """Under which name `name` is kept in quarantine; of one that is too long, its end."""
+    return prefix + os.fsdecode(os.fsencode(name)[-(_NAME_LIMIT - len(prefix)) :])
 
 
 def _touch(file: int, later: int) -> int:

@@ -69,11 +69,18 @@ class MailmanProcesses:
         return bool(self.masters or self.runners)
 
 
-def classify(arguments: Sequence[str], location: Location) -> Role | None:
-    """The role of a process with these `arguments` in the installation at `location`, or None."""
+def classify(arguments: Sequence[str], location: Location, cwd: str = "") -> Role | None:
+    """The role of a process with these `arguments` in the installation at `location`, or None.
+
+    A 2.1 master keeps the words of whoever started it, ``bin/mailmanctl start`` for example, and
+    works in its prefix: a relative path counts where the working directory `cwd` is that.
+    """
     for index, argument in enumerate(arguments[:4]):
         directory, name = os.path.split(argument)
-        if directory not in location.bindirs or not _runs_python(arguments[:index]):
+        in_place = directory in location.bindirs or (
+            not directory.startswith("/") and bool(cwd) and cwd == location.prefix
+        )
+        if not in_place or not _runs_python(arguments[:index]):
             continue
         rest = arguments[index + 1 :]
         if location.version == VERSION_21:
@@ -174,7 +181,7 @@ def select(
         role = None
         if uid is None or process.uid in (uid, 0):
             for location in locations:
-                role = classify(process.arguments, location)
+                role = classify(process.arguments, location, process.cwd)
                 if role is not None:
                     break
             if role is None and cwd and process.cwd == cwd:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 
-from mailman_ha.agents import bounded_child, lock_evidence, lock_sweep
+from mailman_ha.agents import bounded_child, lock_evidence, lock_sweep, state_lines
 from mailman_ha.agents import site as agent_site
 from mailman_ha.agents.list_lock_janitor import judge, save_sweep, state_file
 from mailman_ha.agents.list_lock_janitor.state_file import Duty
@@ -52,7 +52,7 @@ def stop(call: Call) -> Outcome:
         )
         if trouble:
             call.log.warning(f"no last sweep: {trouble}; the next start sweeps")
-    state_file.forget(_state_path(call))
+    state_lines.forget(_state_path(call))
     return Outcome(codes.SUCCESS)
 
 

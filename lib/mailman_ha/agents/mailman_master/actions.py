@@ -7,7 +7,13 @@ import os
 import subprocess
 import time
 
-from mailman_ha.agents import bounded_child, lock_evidence, lock_sweep, mailman_end
+from mailman_ha.agents import (
+    bounded_child,
+    lock_evidence,
+    lock_sweep,
+    mailman_end,
+    state_lines,
+)
 from mailman_ha.agents import site as agent_site
 from mailman_ha.agents.mailman_master import judge, observe, state_file
 from mailman_ha.agents.mailman_master.observe import Snapshot
@@ -99,7 +105,7 @@ def stop(call: Call) -> Outcome:
     if killed:
         call.log.warning("Mailman did not end on SIGTERM and was killed")
     _give_up_lock(call)
-    state_file.forget(state_file.path(call.state_dir, call.instance))
+    state_lines.forget(state_file.path(call.state_dir, call.instance))
     return Outcome(codes.SUCCESS)
 
 
@@ -251,7 +257,7 @@ def _wait_until_up(
 
 
 def _printed_path(call: Call) -> str:
-    return os.path.join(call.state_dir, f"mailman-master-{call.instance.replace('/', '_')}.printed")
+    return state_lines.path(call.state_dir, "mailman-master", call.instance, "printed")
 
 
 def _said(printed: str, starter: subprocess.Popen[bytes]) -> str:

@@ -1,17 +1,13 @@
 """What the agent remembers of the master it started or found, in a file that a reboot removes.
 
 Lets a monitor ask one process and one claim file instead of the whole host, and lets `stop` know
-the master with the share gone. Lines of ``name=value``: JSON would cost a monitor as much as
-starting Python (facts, section 8).
+the master with the share gone.
 """
 
 from __future__ import annotations
 
-import os
-
+from mailman_ha.agents import state_lines
 from mailman_ha.ocf.record import record
-
-_FIELDS = ("pid", "started_ticks", "uid", "gid", "claim", "claim_inode", "lock_dir")
 
 
 @record
@@ -30,20 +26,14 @@ class MasterState:
 
 def path(state_dir: str, instance: str) -> str:
     """Where the state of the resource `instance` is kept."""
-    return f"{state_dir}/mailman-master-{instance.replace('/', '_')}.state"
+    return state_lines.path(state_dir, "mailman-master", instance)
 
 
 def read(file_path: str) -> MasterState | None:
     """The remembered state; None where there is none, or none that can be understood."""
-    try:
-        with open(file_path, "rb") as file:
-            lines = file.read(16384).split(b"\n")
-    except OSError:
+    found = state_lines.read(file_path)
+    if found is None:
         return None
-    found = {}
-    for line in lines:
-        name, _, value = line.partition(b"=")
-        found[name.decode("ascii", "replace")] = os.fsdecode(value)
     try:
         return MasterState(
             pid=int(found["pid"]),
@@ -59,21 +49,16 @@ def read(file_path: str) -> MasterState | None:
 
 
 def write(file_path: str, state: MasterState) -> None:
-    """Remember `state`, whole or not at all. Names with a newline are not remembered."""
-    values = {name: getattr(state, name) for name in _FIELDS}
-    text = "".join(f"{name}={value}\n" for name, value in values.items())
-    if text.count("\n") != len(values):
-        forget(file_path)
-        return
-    partial = f"{file_path}.{os.getpid()}"
-    with open(partial, "wb") as file:
-        file.write(os.fsencode(text))
-    os.replace(partial, file_path)
-
-
-def forget(file_path: str) -> None:
-    """Remove the state."""
-    try:
-        os.unlink(file_path)
-    except FileNotFoundError:
-        pass
+    """Remember `state`."""
+    state_lines.write(
+        file_path,
+        {
+            "pid": state.pid,
+            "started_ticks": state.started_ticks,
+            "uid": state.uid,
+            "gid": state.gid,
+            "claim": state.claim,
+            "claim_inode": state.claim_inode,
+            "lock_dir": state.lock_dir,
+        },
+    )

@@ -1,0 +1,57 @@
+"""Small files in the state directory: lines of ``name=value``, written whole or not at all.
+
+On the light monitor's path, where reading JSON would cost as much as starting Python (facts,
+section 8). The state directory is root's, and a reboot empties it.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: A state file is a few hundred bytes; more is not read.
+_LIMIT = 16384
+
+
+def path(state_dir: str, agent_name: str, instance: str, kind: str = "state") -> str:
+    """Where `agent_name` keeps its file of this `kind` for the resource `instance`."""
+    return f"{state_dir}/{agent_name}-{instance.replace('/', '_')}.{kind}"
+
+
+def read(file_path: str) -> dict[str, str] | None:
+    """The values in the file; None where there is no file."""
+    try:
+        with open(file_path, "rb") as file:
+            lines = file.read(_LIMIT).split(b"\n")
+    except OSError:
+        return None
+    found = {}
+    for line in lines:
+        name, equals, value = line.partition(b"=")
+        if equals:
+            found[name.decode("ascii", "replace")] = os.fsdecode(value)
+    return found
+
+
+def write(file_path: str, values: Mapping[str, object]) -> None:
+    """Write `values` in one step. With a newline in one of them nothing could be read back, so
+    then the file is removed instead."""
+    text = "".join(f"{name}={value}\n" for name, value in values.items())
+    if text.count("\n") != len(values):
+        forget(file_path)
+        return
+    partial = f"{file_path}.{os.getpid()}"
+    with open(partial, "wb") as file:
+        file.write(os.fsencode(text))
+    os.replace(partial, file_path)
+
+
+def forget(file_path: str) -> None:
+    """Remove the file."""
+    try:
+        os.unlink(file_path)
+    except FileNotFoundError:
+        pass

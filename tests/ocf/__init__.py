@@ -1,0 +1,1 @@
+"""Tests of the OCF runtime, mailman_ha.ocf."""
