@@ -1,0 +1,1 @@
+"""The files that `tests.standin.install` lays out under a prefix: bin/ and the Mailman package."""
