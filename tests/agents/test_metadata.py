@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from mailman_ha.agents.list_lock_janitor.declaration import DECLARATION as JANITOR
 from mailman_ha.agents.mailman_master.declaration import DECLARATION as MASTER
+
 from tests import metadata_checks
 from tests.installations import Installation
 

@@ -195,3 +195,20 @@ def test_master_killed_during_stop_leaves_no_lock_behind(
     os.kill(installation.master_pid() or 0, signal.SIGKILL)
     assert agents.master("stop", installation).code == 0
     assert not installation.master_lock.exists()
+
+
+def test_master_started_with_a_relative_path_is_known(
+    agents: Agents, installation21: Installation
+) -> None:
+    """The operator's ``cd /usr/local/mailman; bin/mailmanctl start``."""
+    prefix = installation21.agent_parameters()["prefix"]
+    done = installation21.run(["sh", "-c", 'cd "$1" && exec bin/mailmanctl start', "sh", prefix])
+    assert done.returncode == 0
+    installation21.wait_until_serving()
+    master = installation21.master_pid()
+    assert agents.master("monitor", installation21, level=10).code == 0
+    assert agents.master("start", installation21).code == 0
+    assert installation21.master_pid() == master
+    os.kill(master or 0, signal.SIGSTOP)
+    assert agents.master("stop", installation21, timeout=30).code == 0
+    assert not installation21.processes()
