@@ -1,0 +1,186 @@
+"""Node images: one read-only Debian tree per suite, built once and kept in a cache.
+
+A tree is built in a temporary directory of the cache and renamed when it is whole, so a build
+that was cut short is never taken for an image. Its name carries a hash of the recipe: a changed
+package list gives a new image. The trees are never written to afterwards; every node lays an
+overlay over its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Callable
+
+SUITES = ("bookworm", "trixie")
+
+PACKAGES = (
+    "corosync",
+    "crmsh",
+    "e2fsprogs",
+    "iproute2",
+    "iputils-arping",
+    "kmod",  # the Filesystem agent calls modprobe
+    "mailman3",
+    "make",
+    "pacemaker",
+    "pacemaker-cli-utils",
+    "pcs",
+    "procps",
+    "psmisc",  # the Filesystem agent's stop calls fuser
+    "python3-psutil",
+    "python3-yaml",
+    "resource-agents",
+    "util-linux",
+)
+
+# What the recipe leaves in the tree besides the packages; part of the image's key.
+TREE_FILES = {
+    # No package starts a service while the image is built, and none in a node either.
+    "usr/sbin/policy-rc.d": (0o755, "#!/bin/sh\nexit 101\n"),
+    "etc/dpkg/dpkg.cfg.d/lab": (
+        0o644,
+        "force-unsafe-io\n"
+        "path-exclude=/usr/share/man/*\n"
+        "path-exclude=/usr/share/info/*\n"
+        "path-exclude=/usr/share/locale/*\n",
+    ),
+    "etc/apt/apt.conf.d/90lab": (
+        0o644,
+        'APT::Install-Recommends "false";\nAcquire::Languages "none";\n'
+        'Acquire::Retries "3";\nDpkg::Use-Pty "false";\n',
+    ),
+}
+
+# $1: work directory, $2: suite, $3: mirror or empty, $4...: packages. Runs in namespaces of its
+# own, so a build that is killed leaves no mount and no process. eatmydata: an image that was cut
+# short is thrown away anyhow, so nothing needs to be synced while it grows.
+RECIPE = """
+set -e
+tree=$1/tree files=$1/files suite=$2 mirror=$3
+shift 3
+debootstrap --variant=minbase --include=eatmydata "$suite" "$tree" $mirror
+cp -a "$files/." "$tree"
+cp /etc/resolv.conf "$tree/etc/resolv.conf"
+mount -t proc proc "$tree/proc"
+chroot "$tree" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \\
+    DEBIAN_FRONTEND=noninteractive ${http_proxy:+http_proxy="$http_proxy"} \\
+    sh -ec 'apt-get -q update; eatmydata apt-get -q -y install "$@"; apt-get clean' sh "$@"
+umount "$tree/proc"
+rm -rf "$tree"/var/lib/apt/lists/* "$tree/etc/resolv.conf"
+"""
+
+
+class ImageFailure(Exception):
+    """An image could not be built; the text names the suite, the reason and the log."""
+
+
+def cache_directory() -> Path:
+    """Where images are kept between runs; MAILMAN_HA_LAB_CACHE names another place."""
+    return Path(os.environ.get("MAILMAN_HA_LAB_CACHE") or "/var/cache/mailman-ha-lab")
+
+
+def image_path(suite: str) -> Path:
+    """Where the image of this suite, by the present recipe, stands or will stand."""
+    recipe = repr((suite, PACKAGES, sorted(TREE_FILES.items()), RECIPE))
+    return cache_directory() / f"{suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+
+
+def host_mirror() -> str:
+    """The Debian mirror this machine's own apt uses, or '' for debootstrap's default.
+
+    Only a Debian host's main archive will do: another distribution's does not carry the suites.
+    """
+    if not shutil.which("apt-get"):
+        return ""
+    fields = "$(ORIGIN) $(COMPONENT) $(CODENAME) $(REPO_URI)"
+    listing = subprocess.run(
+        ["apt-get", "indextargets", "--format", fields, "Identifier: Packages"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        check=False,
+    ).stdout
+    for line in listing.splitlines():
+        words = line.split()
+        if len(words) == 4 and words[0] == "Debian" and words[1] == "main" and "-" not in words[2]:
+            return words[3]
+    return ""
+
+
+def host_proxy() -> dict[str, str]:
+    """The proxy this machine's apt is configured with, as an environment for debootstrap."""
+    if not shutil.which("apt-config"):
+        return {}
+    dump = subprocess.run(
+        ["apt-config", "dump", "--format", "%v%n", "Acquire::http::Proxy"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    return {"http_proxy": dump} if dump.startswith("http") else {}
+
+
+def node_image(suite: str, progress: Callable[[str], None] = lambda text: None) -> Path:
+    """The path of the suite's image; builds it first (a minute or two) when it is missing.
+
+    Two that want the same image wait for each other. Raises ImageFailure.
+    """
+    if suite not in SUITES:
+        raise ImageFailure(f"no such suite: {suite}; the lab knows {' and '.join(SUITES)}")
+    image = image_path(suite)
+    if image.is_dir():
+        return image
+    image.parent.mkdir(parents=True, exist_ok=True)
+    with open(image.parent / f"{suite}.lock", "w", encoding="ascii") as lock:
+        progress(f"waiting for or building the image of {suite} (once, about two minutes)")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not image.is_dir():
+            discard_unfinished(image.parent, suite)
+            build(suite, image)
+    return image
+
+
+def discard_unfinished(cache: Path, suite: str) -> None:
+    """Remove what a build that was cut short left; call it with the suite's lock held."""
+    for leftover in cache.glob(f"building-{suite}-*"):
+        shutil.rmtree(leftover)
+
+
+def build(suite: str, image: Path) -> None:
+    """Build the suite's tree beside `image` and rename it there when it is whole."""
+    work = Path(tempfile.mkdtemp(prefix=f"building-{suite}-", dir=image.parent))
+    for name, (mode, text) in TREE_FILES.items():
+        file = work / "files" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="ascii")
+        file.chmod(mode)
+    log = image.parent / f"{suite}.log"
+    command: list[str] = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--fork"]
+    command += ["--kill-child=SIGKILL", "sh", "-c", RECIPE, "sh"]
+    command += [str(work), suite, host_mirror(), *PACKAGES]
+    with open(log, "wb") as output:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **host_proxy()},
+            check=False,
+        )
+    if done.returncode != 0:
+        shutil.rmtree(work)
+        last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        raise ImageFailure(
+            f"the image of {suite} could not be built: {''.join(last)} (whole story in {log})"
+        )
+    (work / "tree").rename(image)
+    shutil.rmtree(work)

@@ -1,0 +1,455 @@
+"""What a lab serves: which Mailman, where its files lie, how its processes look.
+
+A site knows how to lay its configuration over an image, how to fill an empty shared disk, which
+resources stand between Filesystem and Mailman, and how to recognise a master and a runner in a
+process table. Everything else in the lab is the same for all sites.
+"""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import smtplib
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .cluster import DOMAIN, OUTSIDE, VIRTUAL_ADDRESS, Operation, Resource
+
+if TYPE_CHECKING:
+    from .client import Lab
+
+SINK_PORT = 2525
+LMTP_PORT = 8024
+
+CONNECT_WITHIN = 1.0  # seconds for a connection to the LMTP server
+ANSWER_WITHIN = 20.0  # seconds for its answer; giving up too early makes duplicates
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+# Resource names, for tests and people.
+FILESYSTEM, JANITOR, ADDRESS, MASTER = "share", "janitor", "address", "mailman"
+
+
+class PostRefused(Exception):
+    """A post was not accepted; the text is the server's or the network's reason."""
+
+
+class Site(ABC):
+    """One kind of mail site."""
+
+    name: str
+    mount_point: str
+    runners: frozenset[str]  # runner names a complete set has, without slices
+    with_workers: frozenset[str] = frozenset()  # those that fork workers like themselves
+
+    @abstractmethod
+    def lay_out(self, image: Path, layer: Path) -> None:
+        """Put the site's configuration into the layer that covers the image in every node."""
+
+    @abstractmethod
+    def seed(self, image: Path, share: Path) -> None:
+        """Fill the freshly made shared file system, mounted at `share`."""
+
+    @abstractmethod
+    def agent_parameters(self) -> dict[str, str]:
+        """Parameters of mailman-master and list-lock-janitor that name this installation."""
+
+    @abstractmethod
+    def role(self, command_line: Sequence[str]) -> tuple[str, str] | None:
+        """('master', '') or ('runner', 'in:0:1') for a Mailman daemon, else None."""
+
+    @abstractmethod
+    def create_list(self, address: str, subscribers: Sequence[str]) -> list[list[str]]:
+        """Commands for the active node that make a list with these subscribers."""
+
+    @abstractmethod
+    def list_members(self, address: str) -> list[str]:
+        """Command for the active node that prints a list's subscribers, one a line."""
+
+    @abstractmethod
+    def submit(self, lab: Lab, sender: str, address: str, message: str) -> None:
+        """Hand a post for the list to the active node; returning means Mailman accepted it.
+
+        Called in a thread on the lab's network. Raises PostRefused.
+        """
+
+    @abstractmethod
+    def takes_posts(self, lab: Lab) -> bool:
+        """Whether a post would be accepted now. Called in a thread on the lab's network."""
+
+    @abstractmethod
+    def start_command(self, force: bool) -> list[str]:
+        """What an operator types on a node to start Mailman by hand."""
+
+    @abstractmethod
+    def lock_directory(self) -> str:
+        """Where the master lock lies on the share, as seen in a node."""
+
+    @abstractmethod
+    def master_lock_names(self, node: str, pid: int) -> tuple[str, str]:
+        """File names of the master lock, and of the claim file of that master on that host."""
+
+    def prepare_local_start(self, lab: Lab, node: str) -> None:
+        """Make a start by hand possible on a node that has not mounted the share."""
+        lab.run(node, ["test", "-d", self.mount_point])
+
+    def resources(self) -> list[Resource]:
+        """The group `mail`, in its order of start."""
+        parameters = self.agent_parameters()
+        return [
+            Resource(
+                FILESYSTEM,
+                "ocf:heartbeat:Filesystem",
+                {"device": "/dev/shared-disk", "directory": self.mount_point, "fstype": "ext4"},
+                (
+                    Operation("start", 30),
+                    Operation("stop", 30),
+                    Operation("monitor", 30, interval=10),
+                ),
+            ),
+            Resource(
+                JANITOR,
+                "ocf:mailman:list-lock-janitor",
+                parameters,
+                (
+                    Operation("start", 30),
+                    Operation("stop", 30),
+                    Operation("monitor", 30, interval=15),
+                ),
+            ),
+            Resource(
+                ADDRESS,
+                "ocf:heartbeat:IPaddr2",
+                {"ip": VIRTUAL_ADDRESS, "cidr_netmask": "24", "nic": "eth0"},
+                (
+                    Operation("start", 20),
+                    Operation("stop", 20),
+                    Operation("monitor", 20, interval=10),
+                ),
+            ),
+            Resource(
+                MASTER,
+                "ocf:mailman:mailman-master",
+                parameters,
+                (
+                    Operation("start", 60),
+                    Operation("stop", 60),
+                    Operation("monitor", 20, interval=5),
+                    Operation("monitor", 30, interval=13, level=10),
+                    Operation("monitor", 60, interval=31, level=20),
+                ),
+            ),
+        ]
+
+
+class Mailman3(Site):
+    """Debian's mailman3: its configuration, user and directories, the var directory shared."""
+
+    name = "mailman3"
+    mount_point = "/var/lib/mailman3"
+    config = "/etc/mailman3/mailman.cfg"
+    command = "/usr/bin/mailman"
+    runners = frozenset(
+        {
+            *("archive", "bounces", "command", "digest", "in", "lmtp"),
+            *("out", "pipeline", "rest", "retry", "task", "virgin"),
+        }
+    )
+    with_workers = frozenset({"rest"})
+
+    # What differs from the package's configuration: mail goes to the sink, comes in on every
+    # address of the node, and there is no Postfix whose maps would need to be written.
+    changes: ClassVar[dict[str, dict[str, str]]] = {
+        "mta": {
+            "incoming": "mailman.mta.null.NullMTA",
+            "smtp_host": OUTSIDE,
+            "smtp_port": str(SINK_PORT),
+            "lmtp_host": "0.0.0.0",
+            "lmtp_port": str(LMTP_PORT),
+        },
+    }
+
+    def lay_out(self, image: Path, layer: Path) -> None:
+        """The package's mailman.cfg with the lab's changes, owned and readable as before."""
+        original = image / self.config.lstrip("/")
+        copy = layer / self.config.lstrip("/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copystat(original.parent, copy.parent)
+        shutil.copy2(original, copy)
+        copy_ownership(original, copy)
+        text = original.read_text(encoding="utf-8")
+        for section, settings in self.changes.items():
+            for name, value in settings.items():
+                text, found = re.subn(
+                    rf"(?ms)^(\[{section}\]\n(?:(?!^\[).)*?^){name}:[^\n]*$",
+                    rf"\g<1>{name}: {value}",
+                    text,
+                )
+                if not found:
+                    raise ValueError(f"{original} has no {name} in [{section}]")
+        copy.write_text(text, encoding="utf-8")
+        check = configparser.ConfigParser(interpolation=None, strict=False)
+        check.read_string(text)
+        for section, settings in self.changes.items():
+            for name, value in settings.items():
+                assert check[section][name] == value, (section, name)
+
+    def seed(self, image: Path, share: Path) -> None:
+        """The var directory as the package made it, with an empty database, all of user list.
+
+        Mailman makes the other directories when it first starts; the lock directory must be there
+        before, because list-lock-janitor starts before Mailman.
+        """
+        original = image / self.mount_point.lstrip("/")
+        subprocess.run(["cp", "-a", f"{original}/.", str(share)], check=True)
+        copy_ownership(original, share)
+        shutil.copymode(original, share)
+        locks = share / "locks"
+        locks.mkdir()
+        copy_ownership(original, locks)
+
+    def agent_parameters(self) -> dict[str, str]:
+        return {
+            "mailman_version": "3",
+            "bindir": "/usr/lib/mailman3/bin",
+            "config": self.config,
+            "user": "list",
+        }
+
+    def role(self, command_line: Sequence[str]) -> tuple[str, str] | None:
+        if len(command_line) >= 2 and command_line[1].endswith("/mailman3/bin/master"):
+            return ("master", "")
+        if len(command_line) >= 2 and command_line[1].endswith("/mailman3/bin/runner"):
+            for word in command_line[2:]:
+                if word.startswith("--runner="):
+                    return ("runner", word[len("--runner=") :])
+            return ("runner", "?")
+        return None
+
+    def mailman(self, *words: str) -> list[str]:
+        """A `mailman` command as its own user."""
+        return ["runuser", "-u", "list", "--", self.command, "-C", self.config, *words]
+
+    def create_list(self, address: str, subscribers: Sequence[str]) -> list[list[str]]:
+        add = 'printf "%s\\n" "$@" | exec ' + " ".join(
+            self.mailman("addmembers", "-", address, "--no-welcome-msg")
+        )
+        return [
+            self.mailman("create", "--domain", address),
+            ["sh", "-c", add, "sh", *subscribers],
+        ]
+
+    def list_members(self, address: str) -> list[str]:
+        return self.mailman("members", address)
+
+    def submit(self, lab: Lab, sender: str, address: str, message: str) -> None:
+        try:
+            with lmtp_connection() as server:
+                server.sendmail(sender, [address], message)
+        except LMTP_TROUBLE as trouble:
+            raise PostRefused(str(trouble)) from trouble
+
+    def takes_posts(self, lab: Lab) -> bool:
+        try:
+            with lmtp_connection():
+                return True
+        except LMTP_TROUBLE:
+            return False
+
+    def start_command(self, force: bool) -> list[str]:
+        return self.mailman("start", *(["--force"] if force else []))
+
+    def lock_directory(self) -> str:
+        return f"{self.mount_point}/locks"
+
+    def master_lock_names(self, node: str, pid: int) -> tuple[str, str]:
+        host = node if "." in node else f"{node}.{DOMAIN}"
+        return "master.lck", f"master.lck|{host}|{pid}|8648814394772772277"
+
+
+LMTP_TROUBLE = (OSError, smtplib.SMTPException)
+
+
+class LmtpConnection(smtplib.LMTP):
+    """A connection to the lists' LMTP server. That the goodbye fails takes no 250 back."""
+
+    def __exit__(self, *exception: Any) -> None:
+        try:
+            super().__exit__(*exception)
+        except LMTP_TROUBLE:
+            self.close()
+
+
+def lmtp_connection() -> LmtpConnection:
+    """Connect to the virtual address and wait for the greeting."""
+    server = LmtpConnection(
+        VIRTUAL_ADDRESS, LMTP_PORT, local_hostname=f"outside.{DOMAIN}", timeout=CONNECT_WITHIN
+    )
+    assert server.sock is not None
+    server.sock.settimeout(ANSWER_WITHIN)
+    return server
+
+
+class Standin21(Site):
+    """The stand-in for Mailman 2.1 of the tests, installed on the share under its prefix.
+
+    Posts come in as they do with 2.1: the mail system of the node that has the share hands them
+    to a program of Mailman's, and they are accepted when that ended with status 0.
+    """
+
+    name = "standin21"
+    mount_point = "/srv/mailman"
+    address = f"test@lists.{DOMAIN}"
+    runners = frozenset(
+        f"{kind}Runner"
+        for kind in ["Arch", "Bounce", "Command", "Incoming", "News", "Outgoing", "Virgin", "Retry"]
+    )
+    subscribers = tuple(f"subscriber{number}@outside.{DOMAIN}" for number in (1, 2, 3))
+
+    def lay_out(self, image: Path, layer: Path) -> None:
+        """The mount point; all else is on the share."""
+        (layer / self.mount_point.lstrip("/")).mkdir(parents=True)
+
+    def seed(self, image: Path, share: Path) -> None:
+        """Install under the path it has in the nodes, in a mount namespace of its own."""
+        settings = f'SMTPHOST = "{OUTSIDE}"\nSMTPPORT = {SINK_PORT}\n'
+        program = (
+            "import sys; from pathlib import Path; from tests.standin import install; "
+            "install(Path(sys.argv[1]), user='list', group='list', settings=sys.argv[2], "
+            "lists={'test': sys.argv[3:]})"
+        )
+        top = str(Path(self.mount_point).parent)
+        subprocess.run(
+            [
+                *("unshare", "--mount", "sh", "-ec"),
+                'mount -t tmpfs tmpfs "$1"; mkdir "$2"; mount --bind "$3" "$2"; shift 3; exec "$@"',
+                *("sh", top, self.mount_point, str(share)),
+                *(sys.executable, "-c", program, self.mount_point, settings, *self.subscribers),
+            ],
+            cwd=CHECKOUT,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+        )
+
+    def agent_parameters(self) -> dict[str, str]:
+        return {"mailman_version": "2.1", "prefix": self.mount_point, "user": "list"}
+
+    def role(self, command_line: Sequence[str]) -> tuple[str, str] | None:
+        if f"{self.mount_point}/bin/mailmanctl" in command_line[1:3] and "start" in command_line:
+            return ("master", "")
+        if f"{self.mount_point}/bin/qrunner" in command_line[1:3]:
+            for word in command_line:
+                if word.startswith("--runner="):
+                    return ("runner", word[len("--runner=") :])
+            return ("runner", "?")
+        return None
+
+    def create_list(self, address: str, subscribers: Sequence[str]) -> list[list[str]]:
+        """The stand-in has no newlist: its one list was made when it was installed."""
+        if address != self.address or tuple(subscribers) != self.subscribers:
+            raise ValueError(f"the stand-in has the list {self.address} with its own subscribers")
+        return []
+
+    def list_members(self, address: str) -> list[str]:
+        program = (
+            "import pickle, sys; "
+            "print('\\n'.join(sorted(pickle.load(open(sys.argv[1], 'rb'))['members'])))"
+        )
+        name = address.split("@")[0]
+        return ["python3", "-c", program, f"{self.mount_point}/lists/{name}/config.pck"]
+
+    def submit(self, lab: Lab, sender: str, address: str, message: str) -> None:
+        node = self.active(lab)
+        inject = [f"{self.mount_point}/bin/inject", "-l", address.split("@")[0]]
+        done = subprocess.run(
+            [*lab.enter(node), "runuser", "-u", "list", "--", *inject],
+            input=message.encode(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=ANSWER_WITHIN,
+        )
+        if done.returncode != 0:
+            text = done.stderr.decode("utf-8", "replace").strip()
+            raise PostRefused(f"{node}: inject ended with {done.returncode}: {text}")
+
+    def active(self, lab: Lab) -> str:
+        """The node whose mail system would get a post: the one with the virtual address."""
+        wanted = f" {VIRTUAL_ADDRESS}/"
+        for node in lab.inits():
+            shown = subprocess.run(
+                [*lab.enter(node), "ip", "-4", "-o", "address", "show", "dev", "eth0"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                check=False,
+            ).stdout
+            if wanted in shown:
+                return node
+        raise PostRefused("no node has the virtual address")
+
+    def takes_posts(self, lab: Lab) -> bool:
+        try:
+            self.active(lab)
+        except PostRefused:
+            return False
+        return True
+
+    def start_command(self, force: bool) -> list[str]:
+        option = ["-s"] if force else []
+        return [f"{self.mount_point}/bin/mailmanctl", *option, "start"]
+
+    def lock_directory(self) -> str:
+        return f"{self.mount_point}/locks"
+
+    def master_lock_names(self, node: str, pid: int) -> tuple[str, str]:
+        return "master-qrunner", f"master-qrunner.{node}.{pid}"
+
+    def prepare_local_start(self, lab: Lab, node: str) -> None:
+        """2.1 cannot run without its prefix: copy the share's to the bare mount point."""
+        active = lab.active_node()
+        if active is None:
+            raise LookupError("no node serves, so there is no installation to copy")
+        archive = subprocess.Popen(
+            [*lab.enter(active), "tar", "-C", self.mount_point, "-c", "--exclude=./locks/*", "."],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        with archive:
+            subprocess.run(
+                [*lab.enter(node), "tar", "-C", self.mount_point, "-x"],
+                stdin=archive.stdout,
+                check=True,
+            )
+
+
+class Dummies(Mailman3):
+    """The cluster without our agents: for working on the lab itself."""
+
+    name = "dummies"
+    runners = frozenset()
+
+    def resources(self) -> list[Resource]:
+        """The same group with Dummy where our agents would be."""
+        monitor = (Operation("monitor", 20, interval=10),)
+        return [
+            resource
+            if not resource.agent.startswith("ocf:mailman:")
+            else Resource(resource.id, "ocf:heartbeat:Dummy", {}, monitor)
+            for resource in super().resources()
+        ]
+
+
+def copy_ownership(source: Path, target: Path) -> None:
+    """Give the target the owner and group of the source."""
+    status = source.stat()
+    shutil.chown(target, status.st_uid, status.st_gid)
+
+
+SITES = {site.name: site for site in (Mailman3, Standin21, Dummies)}

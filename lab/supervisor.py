@@ -1,0 +1,360 @@
+"""The process a lab hangs on: switch, shared disk, power switch, SMTP sink and watcher.
+
+Started by lab.Lab in network and mount namespaces of its own, so that whatever it makes (bridge,
+interfaces, mounts, the state on a tmpfs) disappears with it, also when it is killed. The nodes die
+with it. What outlives it is its state directory, which the next `lab up` or `lab down` of the
+name removes.
+
+It answers one-line JSON requests on control.sock, and the nodes' fence agent on inside/power.sock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from . import cluster
+from .disk import SharedDisk
+from .node import BRIDGE, INSIDE, Node, NodeFailure, run
+from .process_table import Roles, mailman_daemons, processes_of
+from .sink import open_sink
+from .sites import SINK_PORT, SITES, Site
+
+WATCH_INTERVAL = 0.25  # seconds between two looks at the process tables
+CHECKOUT = Path(__file__).resolve().parent.parent
+AGENT_DIRECTORY = "usr/lib/ocf/resource.d/mailman"
+
+Reply = dict[str, Any]
+
+
+class Supervisor:
+    """One lab."""
+
+    def __init__(self, state: Path, image: Path, names: list[str], site: Site) -> None:
+        """Nothing is made yet; `start` makes it."""
+        self.state = state
+        self.private = state / "private"
+        self.image = image
+        self.site = site
+        self.names = names
+        self.nodes: dict[str, Node] = {}
+        self.disk: SharedDisk | None = None
+        self.fence_failures_left = 0
+        self.last_seen: Roles = {}
+        self.events = open(state / "events.jsonl", "a", buffering=1)  # noqa: SIM115
+        self.observations = open(state / "observations.jsonl", "a", buffering=1)  # noqa: SIM115
+
+    def event(self, what: str, node: str = "", **more: Any) -> None:
+        """Note what happened and when (seconds since the epoch)."""
+        entry = {"time": time.time(), "event": what, "node": node, **more}
+        self.events.write(json.dumps(entry) + "\n")
+
+    # ---------------------------------------------------------------- making the lab
+
+    def build(self) -> None:
+        """Make the private tmpfs, the switch, the shared disk, the nodes' layer, the nodes."""
+        run("mount", "--make-rprivate", "/")
+        self.private.mkdir()
+        run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(self.private))
+        inside = self.state / "inside"
+        inside.mkdir()
+        self.build_switch()
+        self.disk = SharedDisk(self.private / f"{self.state.name}.img")
+        self.fill_disk(self.disk)
+        layer = self.private / "layer"
+        self.build_layer(layer)
+        for name in self.names:
+            directory = self.private / name
+            self.nodes[name] = Node(name, directory, [layer, self.image], inside, self.disk)
+
+    def build_switch(self) -> None:
+        """A bridge; the supervisor itself is the host `outside` on it."""
+        run("ip", "link", "set", "lo", "up")
+        run("ip", "link", "add", BRIDGE, "type", "bridge", "stp_state", "0", "forward_delay", "0")
+        length = cluster.NETWORK.prefixlen
+        run("ip", "address", "add", f"{cluster.OUTSIDE}/{length}", "dev", BRIDGE)
+        run("ip", "link", "set", BRIDGE, "up")
+
+    def fill_disk(self, disk: SharedDisk) -> None:
+        """Format the shared disk and let the site fill it."""
+        disk.format()
+        mount_point = self.private / "share"
+        mount_point.mkdir(exist_ok=True)
+        run("mount", "-t", "ext4", disk.device, str(mount_point))
+        try:
+            self.site.seed(self.image, mount_point)
+        finally:
+            run("umount", str(mount_point))
+
+    def build_layer(self, layer: Path) -> None:
+        """What all nodes have over the image: our agents, the cluster's and the site's files."""
+        layer.mkdir()
+        if any(":mailman:" in resource.agent for resource in self.site.resources()):
+            install_agents(layer)
+        self.site.lay_out(self.image, layer)
+        for name, text, mode in (
+            ("etc/hosts", cluster.hosts_file(self.names), 0o644),
+            ("etc/resolv.conf", "", 0o644),
+            ("etc/corosync/corosync.conf", cluster.corosync_conf("lab", self.names), 0o644),
+            (
+                "var/lib/pacemaker/cib/cib.xml",
+                cluster.cib(self.names, self.site.resources()),
+                0o600,
+            ),
+        ):
+            file = layer / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+            file.chmod(mode)
+        for source, target in (
+            ("init.py", "usr/lib/mailman-ha-lab"),
+            ("fence_lab", "usr/sbin"),
+        ):
+            (layer / target).mkdir(parents=True, exist_ok=True)
+            shutil.copy(INSIDE / source, layer / target / source)
+        owner = (self.image / "var/lib/pacemaker/cib").stat()
+        os.chown(layer / "var/lib/pacemaker/cib/cib.xml", owner.st_uid, owner.st_gid)
+        like_image(layer, self.image)
+
+    # ---------------------------------------------------------------- requests
+
+    def power_off(self, name: str) -> None:
+        """Cut a node's power; returns when it is proven off."""
+        node = self.nodes[name]
+        was_on = node.is_on()
+        began = time.time()
+        node.power_off()
+        if was_on:
+            self.event("power-cut", name, began=began)
+
+    def power_on(self, name: str, with_cluster: bool) -> None:
+        """Boot a node."""
+        node = self.nodes[name]
+        if not node.is_on():
+            node.power_off()  # what a node that ended by itself left
+            node.power_on(with_cluster)
+            self.event("power-on", name)
+
+    def answer_control(self, request: dict[str, Any]) -> Reply:
+        """One request of lab.Lab; KeyError and NodeFailure become its error text."""
+        what, name = request["request"], request.get("node", "")
+        if what == "status":
+            return {"nodes": {each: self.describe(node) for each, node in self.nodes.items()}}
+        if what == "power-off":
+            self.power_off(name)
+        elif what == "power-on":
+            self.power_on(name, bool(request["cluster"]))
+        elif what == "unplug":
+            self.nodes[name].unplug()
+            self.event("unplugged", name)
+        elif what == "plug":
+            self.nodes[name].plug()
+            self.event("plugged", name)
+        elif what == "fence-fails-first":
+            self.fence_failures_left = int(request["count"])
+        elif what == "format":
+            assert self.disk is not None
+            if self.disk.in_use():
+                raise NodeFailure("the shared disk is in use: switch the nodes off first")
+            self.fill_disk(self.disk)
+        elif what == "down":
+            self.ended.set()
+        else:
+            raise KeyError(what)
+        return {}
+
+    def describe(self, node: Node) -> dict[str, Any]:
+        """A node's line in the status."""
+        return {"on": node.is_on(), "init": node.init, "plugged": node.cable_plugged}
+
+    def answer_fence(self, request: dict[str, Any]) -> tuple[Reply, bool]:
+        """One request of fence_lab; the second value says whether to boot the node afterwards."""
+        action, name = request.get("action"), request.get("node") or ""
+        if action == "list":
+            return {"nodes": list(self.nodes)}, False
+        if action == "monitor":
+            return {}, False
+        if name not in self.nodes:
+            raise NodeFailure(f"no such node: {name!r}")
+        if action == "status":
+            return {"state": "ON" if self.nodes[name].is_on() else "OFF"}, False
+        if action not in ("off", "on", "reboot"):
+            raise NodeFailure(f"no such action: {action!r}")
+        if action in ("off", "reboot") and self.fence_failures_left > 0:
+            self.fence_failures_left -= 1
+            self.event("fencing-failed-on-purpose", name)
+            raise NodeFailure("told to fail")
+        if action in ("off", "reboot"):
+            self.power_off(name)
+            self.event("fenced", name, action=action)
+        return {}, action in ("on", "reboot")
+
+    async def serve_control(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """One connection: a request line, a reply line."""
+        try:
+            request = json.loads(await reader.readline())
+            reply = {"ok": True, **self.answer_control(request)}
+        except (NodeFailure, OSError, subprocess.SubprocessError) as trouble:
+            reply = {"ok": False, "reason": str(trouble)}
+        except (KeyError, ValueError) as trouble:
+            reply = {"ok": False, "reason": f"no such node or request: {trouble}"}
+        await answer(writer, reply)
+
+    async def serve_fence(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """One connection of a fence agent. The node is booted after the answer is out."""
+        boot, name = False, ""
+        try:
+            request = json.loads(await reader.readline())
+            name = request.get("node") or ""
+            more, boot = self.answer_fence(request)
+            reply = {"ok": True, **more}
+        except (NodeFailure, OSError, ValueError) as trouble:
+            reply = {"ok": False, "reason": str(trouble)}
+        await answer(writer, reply)
+        if boot:
+            self.boot(name)
+
+    def boot(self, name: str) -> None:
+        """Boot a node with its cluster; a failure is noted, for there is nobody to tell."""
+        try:
+            self.power_on(name, True)
+        except NodeFailure as trouble:
+            self.event("boot-failed", name, reason=str(trouble))
+            print(trouble, file=sys.stderr)
+
+    # ---------------------------------------------------------------- watching
+
+    def look(self) -> None:
+        """Note all Mailman daemons of all nodes when they differ from the last look."""
+        inits = {name: node.init for name, node in self.nodes.items() if node.init is not None}
+        began = time.time()
+        seen = mailman_daemons(processes_of(inits), self.site.role, self.site.with_workers)
+        if seen != self.last_seen:
+            self.last_seen = seen
+            self.observations.write(json.dumps({"time": began, "daemons": seen}) + "\n")
+
+    async def watch(self) -> None:
+        """Look at the nodes for as long as the lab lives; boot a node that reset itself."""
+        while True:
+            self.look()
+            for name, node in self.nodes.items():
+                if node.power is not None and not node.is_on():
+                    self.event("reset-itself", name)
+                    self.boot(name)
+            await asyncio.sleep(WATCH_INTERVAL)
+
+    # ---------------------------------------------------------------- life
+
+    async def live(self, owner: int) -> None:
+        """Serve until told to go down, a signal, or the end of the owner's pipe."""
+        self.ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self.ended.set)
+        if owner >= 0:
+            loop.add_reader(owner, self.ended.set)
+        power_socket = self.state / "inside" / "power.sock"
+        servers = [
+            await asyncio.start_unix_server(self.serve_control, self.state / "control.sock"),
+            await asyncio.start_unix_server(self.serve_fence, power_socket),
+            await open_sink(cluster.OUTSIDE, SINK_PORT, self.state / "deliveries.jsonl"),
+        ]
+        watcher = asyncio.ensure_future(self.watch())
+        watcher.add_done_callback(lambda task: self.ended.set())
+        say("ready")
+        await self.ended.wait()
+        if watcher.done():
+            print(f"the watcher failed: {watcher.exception()!r}", file=sys.stderr)
+        watcher.cancel()
+        for server in servers:
+            server.close()
+
+    def clear(self) -> None:
+        """Switch everything off and remove the state directory."""
+        for node in self.nodes.values():
+            try:
+                node.power_off()
+            except NodeFailure as trouble:
+                print(trouble, file=sys.stderr)
+        if self.disk is not None:
+            self.disk.detach()
+        if self.private.is_mount():
+            run("umount", "--lazy", str(self.private))
+        shutil.rmtree(self.state)
+
+
+def install_agents(layer: Path) -> None:
+    """`make install` of the checkout into the layer; NodeFailure tells what make said."""
+    run("make", "-s", "-C", str(CHECKOUT), "install", f"DESTDIR={layer}", "PREFIX=/usr")
+    for agent in ("mailman-master", "list-lock-janitor"):
+        if not (layer / AGENT_DIRECTORY / agent).is_file():
+            raise NodeFailure(f"make install put no {agent} into /{AGENT_DIRECTORY}")
+
+
+def like_image(layer: Path, image: Path) -> None:
+    """Give the layer's directories the owner and mode they have in the image they will cover."""
+    for directory, _, _ in os.walk(layer):
+        covered = image / Path(directory).relative_to(layer)
+        if covered.is_dir():
+            status = covered.stat()
+            os.chown(directory, status.st_uid, status.st_gid)
+            os.chmod(directory, status.st_mode & 0o7777)
+
+
+async def answer(writer: asyncio.StreamWriter, reply: Reply) -> None:
+    """Send one line and hang up; the other side may have gone."""
+    try:
+        writer.write(json.dumps(reply).encode() + b"\n")
+        await writer.drain()
+        writer.close()
+    except OSError:
+        pass
+
+
+def say(line: str) -> None:
+    """Tell the process that started the lab."""
+    try:
+        os.write(1, line.encode() + b"\n")
+    except OSError:
+        pass
+
+
+def main(arguments: list[str]) -> int:
+    """python3 -m lab.supervisor STATE IMAGE NODES SITE OWNER_FD
+
+    On stdout one line, `ready` or `failed: REASON`, for the process that started the lab.
+    """
+    state, image, names, site = Path(arguments[0]), Path(arguments[1]), arguments[2], arguments[3]
+    owner = int(arguments[4])
+    os.umask(0o022)
+    with open(state / "lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        supervisor = Supervisor(state, image, names.split(","), SITES[site]())
+        try:
+            supervisor.build()
+            asyncio.run(supervisor.live(owner))
+        except (NodeFailure, OSError, subprocess.SubprocessError) as trouble:
+            say(f"failed: {trouble}")
+            raise
+        finally:
+            supervisor.clear()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

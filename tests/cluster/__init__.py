@@ -1,0 +1,1 @@
+"""Promises that need a real cluster: the lab's nodes, real Pacemaker, real Mailman."""

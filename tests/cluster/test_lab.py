@@ -1,0 +1,326 @@
+"""The lab itself: nodes apart from the host and from each other's labs, and nothing left behind.
+
+No cluster runs in these nodes; they are only booted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.client import CHECKOUT, STATE_ROOT, Lab
+from lab.image import image_path
+
+SUITE = "bookworm"
+
+
+def new_lab(word: str) -> Lab:
+    """A lab of a name nobody else uses."""
+    return Lab(f"{word}-{os.getpid()}", suite=SUITE, site="dummies")
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """Two nodes without a cluster."""
+    lab = new_lab("plain")
+    lab.up(owned=True, cluster=False)
+    try:
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture
+def nodes_on(lab: Lab) -> Lab:
+    """The lab with both nodes on and plugged, and nobody holding the disk."""
+    for node in lab.node_names:
+        lab.kill(node)
+        lab.heal(node)
+        lab.boot(node, cluster=False)
+    return lab
+
+
+# ------------------------------------------------------------------ nodes
+
+
+def test_node_has_its_own_name_and_full_name(nodes_on: Lab) -> None:
+    program = "import socket; print(socket.gethostname(), socket.getfqdn())"
+    for node in nodes_on.node_names:
+        said = nodes_on.run(node, ["python3", "-c", program]).stdout.split()
+        assert said == [node, f"{node}.lab.example"]
+
+
+def test_node_cannot_write_the_hosts_kernel_settings(nodes_on: Lab) -> None:
+    done = nodes_on.run("n1", ["sh", "-c", "echo 1 > /proc/sys/kernel/panic"], check=False)
+    assert done.returncode != 0
+    assert "Read-only" in done.stderr
+    done = nodes_on.run("n1", ["sh", "-c", "cat /proc/sysrq-trigger"], check=False)
+    if Path("/proc/sysrq-trigger").exists():
+        assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_node_can_have_a_pid_used_again(nodes_on: Lab) -> None:
+    script = "echo 30000 > /proc/sys/kernel/ns_last_pid; sh -c 'echo $$'; exit 0"
+    assert nodes_on.run("n1", ["sh", "-c", script]).stdout.strip() == "30001"
+
+
+def test_partitioned_node_reaches_nobody_until_healed(nodes_on: Lab) -> None:
+    ping = ["ping", "-c", "1", "-W", "1", "n2"]
+    assert nodes_on.run("n1", ping, check=False).returncode == 0
+    nodes_on.partition("n1")
+    assert nodes_on.run("n1", ping, check=False).returncode == 1
+    nodes_on.heal("n1")
+    nodes_on.wait_until(
+        "n1 reaches n2", lambda: nodes_on.run("n1", ping, check=False).returncode == 0, 10
+    )
+
+
+def test_node_keeps_its_files_and_loses_its_processes_over_a_power_cut(nodes_on: Lab) -> None:
+    nodes_on.run("n1", ["sh", "-c", "echo kept > /root/file; echo lost > /run/file"])
+    nodes_on.run("n1", ["setsid", "-f", "sleep", "1000"])
+    assert any("sleep" in each.command_line for each in nodes_on.processes("n1"))
+    nodes_on.kill("n1")
+    assert nodes_on.processes("n1") == []
+    nodes_on.boot("n1", cluster=False)
+    assert nodes_on.run("n1", ["cat", "/root/file"]).stdout == "kept\n"
+    assert nodes_on.run("n1", ["cat", "/run/file"], check=False).returncode == 1
+    assert not any("sleep" in each.command_line for each in nodes_on.processes("n1"))
+
+
+def test_command_that_takes_too_long_is_ended_in_the_node(nodes_on: Lab) -> None:
+    done = nodes_on.run("n1", ["sleep", "1000"], timeout=1, check=False)
+    assert done.returncode == 124
+    assert not any("sleep" in each.command_line for each in nodes_on.processes("n1"))
+
+
+# ------------------------------------------------------------------ fencing
+
+
+def test_fencing_is_answered_when_no_process_and_no_mount_is_left(nodes_on: Lab) -> None:
+    lab = nodes_on
+    lab.run("n1", ["sh", "-ec", "mkdir -p /mnt; mount /dev/shared-disk /mnt"])
+    lab.run("n1", ["setsid", "-f", "sh", "-c", "cd /mnt; while :; do date > now; done"])
+    before = [process.pid for process in lab.processes("n1")]
+    assert len(before) >= 2
+    lab.run("n2", ["fence_lab", "-o", "off", "-n", "n1"])
+    assert [pid for pid in before if Path(f"/proc/{pid}").exists()] == []
+    assert lab.status()["n1"]["on"] is False
+    # e2fsck refuses a file system that any mount namespace of this kernel still has mounted.
+    assert lab.run("n2", ["e2fsck", "-p", "/dev/shared-disk"], check=False).returncode in (0, 1)
+
+
+def test_fence_agent_fails_as_often_as_told(nodes_on: Lab) -> None:
+    nodes_on.fence_fails_first(2)
+    command = ["fence_lab", "-o", "off", "-n", "n1"]
+    codes = [nodes_on.run("n2", command, check=False).returncode for _ in range(3)]
+    assert codes == [1, 1, 0]
+
+
+def test_fence_agent_tells_the_power_state(nodes_on: Lab) -> None:
+    command = ["fence_lab", "-o", "status", "-n", "n1"]
+    assert nodes_on.run("n2", command, check=False).returncode == 0
+    nodes_on.kill("n1")
+    assert nodes_on.run("n2", command, check=False).returncode == 2
+    nodes_on.run("n2", ["fence_lab", "-o", "on", "-n", "n1"])
+    nodes_on.wait_until("n1 is on", lambda: nodes_on.status()["n1"]["on"], 10)
+
+
+def test_fence_agent_refuses_an_unknown_node(nodes_on: Lab) -> None:
+    done = nodes_on.run("n2", ["fence_lab", "-o", "off", "-n", "n7"], check=False)
+    assert done.returncode == 1
+    assert "n7" in done.stderr
+
+
+# ------------------------------------------------------------------ several labs, and none
+
+
+def test_labs_do_not_see_each_other(nodes_on: Lab) -> None:
+    with_other = new_lab("other")
+    with_other.up(owned=True, cluster=False)
+    try:
+        nodes_on.run("n1", ["sh", "-c", "echo first > /root/whose"])
+        assert with_other.run("n1", ["cat", "/root/whose"], check=False).returncode == 1
+        nodes_on.kill("n1")
+        assert with_other.status()["n1"]["on"] is True
+        assert with_other.run("n2", ["ping", "-c", "1", "-W", "1", "n1"]).returncode == 0
+    finally:
+        with_other.down()
+
+
+class Traces:
+    """What a lab holds of the host, taken while it is up, to be looked for afterwards."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.name = lab.name
+        supervisor = lab.supervisor_pid()
+        self.pids = {supervisor, *lab.inits().values()}
+        for node in lab.node_names:
+            self.pids |= {process.pid for process in lab.processes(node)}
+        self.networks = {os.readlink(f"/proc/{pid}/ns/net") for pid in self.pids}
+        self.networks.discard(os.readlink("/proc/self/ns/net"))
+        assert len(self.networks) == 3, "the supervisor and two nodes"
+        assert len(self.pids) >= 3
+        assert self.loop_devices()
+
+    def loop_devices(self) -> list[str]:
+        """Loop devices that still carry the lab's disk."""
+        return [
+            str(file.parent.parent.name)
+            for file in Path("/sys/block").glob("loop*/loop/backing_file")
+            if f"{self.name}.img" in file.read_text(encoding="utf-8", errors="replace")
+        ]
+
+    def left(self) -> list[str]:
+        """What of it there still is."""
+        found = [f"process {pid}" for pid in self.pids if Path(f"/proc/{pid}/exe").exists()]
+        found += [f"loop device {device}" for device in self.loop_devices()]
+        for process in Path("/proc").iterdir():
+            if process.name.isdigit():
+                try:
+                    network = os.readlink(process / "ns/net")
+                    mounts = (process / "mountinfo").read_text(encoding="utf-8", errors="replace")
+                except OSError:
+                    continue
+                if network in self.networks:
+                    found.append(f"network namespace of process {process.name}")
+                if f"{STATE_ROOT}/{self.name}/" in mounts:
+                    found.append(f"mount in process {process.name}")
+        return found
+
+    def wait_gone(self, seconds: float = 10) -> list[str]:
+        """What is left after at most so many seconds."""
+        deadline = time.monotonic() + seconds
+        while self.left() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return self.left()
+
+
+def test_down_leaves_nothing_behind() -> None:
+    lab = new_lab("down")
+    lab.up(cluster=False)
+    traces = Traces(lab)
+    lab.run("n1", ["mount", "/dev/shared-disk", "/mnt"])
+    lab.down()
+    assert traces.left() == []
+    assert not lab.state.exists()
+
+
+def test_killed_supervisor_leaves_only_a_directory_which_down_removes() -> None:
+    lab = new_lab("killed")
+    lab.up(cluster=False)
+    traces = Traces(lab)
+    lab.run("n1", ["mount", "/dev/shared-disk", "/mnt"])
+    os.kill(lab.supervisor_pid(), signal.SIGKILL)
+    assert traces.wait_gone() == []
+    lab.down()
+    assert not lab.state.exists()
+
+
+def test_lab_of_a_killed_owner_goes_down() -> None:
+    name = f"owned-{os.getpid()}"
+    program = (
+        "import sys; from lab.client import Lab\n"
+        f"lab = Lab({name!r}, {SUITE!r}, site='dummies')\n"
+        "lab.up(owned=True, cluster=False)\n"
+        "print('up', flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=CHECKOUT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"up\n"
+        lab = Lab.existing(name)
+        traces = Traces(lab)
+        owner.kill()
+    assert traces.wait_gone() == []
+    assert_gone(lab.state)
+
+
+def test_interrupted_up_takes_the_lab_down_again() -> None:
+    name = f"ctrl-c-{os.getpid()}"
+    with subprocess.Popen(
+        [sys.executable, "-m", "lab", "up", "--name", name, "--suite", SUITE],
+        cwd=CHECKOUT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stdout is not None
+        while command.stdout.readline() != "waiting for the cluster\n":
+            assert command.poll() is None
+        traces = Traces(Lab.existing(name))
+        command.send_signal(signal.SIGINT)
+        command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert traces.left() == []
+    assert_gone(STATE_ROOT / name)
+
+
+def test_down_without_a_lab_is_fine() -> None:
+    new_lab("never").down()
+
+
+def assert_gone(path: Path) -> None:
+    """The path is gone, at the latest in a few seconds."""
+    deadline = time.monotonic() + 5
+    while path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not path.exists()
+
+
+# ------------------------------------------------------------------ machines that cannot
+
+
+def lab_command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the lab's command line with the system's Python and this environment."""
+    return subprocess.run(
+        list(words),
+        cwd=CHECKOUT,
+        env={"PATH": os.environ["PATH"], **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_lab_says_that_it_needs_root() -> None:
+    done = lab_command(
+        "setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/python3", "-B", "-m", "lab", "up"
+    )
+    assert done.returncode == 2
+    assert "needs root" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_lab_names_every_missing_program(tmp_path: Path) -> None:
+    assert image_path(SUITE).name.startswith(SUITE)
+    done = lab_command(
+        "/usr/bin/python3", "-B", "-m", "lab", "up",
+        PATH="/nonexistent", MAILMAN_HA_LAB_CACHE=str(tmp_path),
+    )  # fmt: skip
+    assert done.returncode == 2
+    for program in ("unshare", "nsenter", "setpriv"):
+        assert f"{program} is not installed: apt-get install util-linux" in done.stderr
+
+
+def test_lab_says_what_the_kernel_refuses() -> None:
+    """Without CAP_SYS_ADMIN root may make no namespace, as in an ordinary container."""
+    done = lab_command(
+        "setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin",
+        sys.executable, "-B", "-m", "lab", "up", "--name", f"refused-{os.getpid()}",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "does not allow namespaces" in done.stderr
+    assert not (STATE_ROOT / f"refused-{os.getpid()}").exists()
