@@ -171,7 +171,7 @@ def with_agents(lab: Lab, display: Display) -> bool:
         try:
             watch(lab, display, traffic, f"{survivor} serves", taken_over(lab, survivor), 120)
             served = survivor
-            display.line(f"{survivor} serves")
+            display.line(f"{survivor} has taken over: disk, address, master and all runners")
             goal = len(traffic.accepted) + AFTER
             watch(lab, display, traffic, "enough posts after", enough(traffic, goal), 60)
         except LabFailure as trouble:

@@ -212,3 +212,31 @@ def test_master_started_with_a_relative_path_is_known(
     os.kill(master or 0, signal.SIGSTOP)
     assert agents.master("stop", installation21, timeout=30).code == 0
     assert not installation21.processes()
+
+
+@pytest.mark.parametrize("posts", [1, 40], ids=["one message", "a backlog"])
+def test_stop_of_mailman3_puts_no_message_aside(
+    agents: Agents, make_installation: Callable[..., Installation], posts: int
+) -> None:
+    """A runner told to stop while it works shunts its message (contract, section 5)."""
+    installation = make_installation("mailman3")
+    assert agents.master("start", installation).code == 0
+    installation.wait_until_serving()
+    sent = {installation.post() for _ in range(posts)}
+    wait_until(
+        lambda: any(installation.queue_dir.glob("*/*.bak")) or not installation.waiting_entries(),
+        20, "a message is in work",
+    )
+    assert agents.master("stop", installation).code == 0
+    assert not installation.processes()
+    assert not list((installation.queue_dir / "shunt").glob("*"))
+    assert not list((installation.queue_dir / "bad").glob("*"))
+    assert agents.master("start", installation).code == 0
+    wait_until(lambda: not installation.waiting_entries(), 60, "the queues have run empty")
+    delivered = [
+        (one.message_id, recipient)
+        for one in installation.sink.messages
+        for recipient in one.recipients
+    ]
+    assert {message_id for message_id, _ in delivered} == sent
+    assert len(delivered) == len(set(delivered)), "a post was delivered twice"

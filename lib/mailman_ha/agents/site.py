@@ -7,6 +7,7 @@ import socket
 
 from mailman_ha.evidence import hosts, process_table
 from mailman_ha.evidence.hosts import ThisHost
+from mailman_ha.evidence.user_identity import ActingAs
 from mailman_ha.mailman import asking, installation, location, processes
 from mailman_ha.mailman.installation import Installation, User
 from mailman_ha.mailman.location import Location
@@ -77,6 +78,26 @@ def share_missing(site: Installation) -> str:
                 "Filesystem resource before this one), or correct the parameter lock_dir"
             )
     return ""
+
+
+def make_lock_dir(call: Call, site: Installation) -> None:
+    """Make Mailman 3's lock directory on a share where Mailman has never run.
+
+    Debian's package leaves it to the first start, but a lock is looked for before that. Made only
+    where the var directory lies on another file system than the root's: on a bare mount point it
+    would hide what is to be mounted there.
+    """
+    if site.location.version != location.VERSION_3 or os.path.lexists(site.lock_dir):
+        return
+    var_dir = site.answer.var_dir
+    try:
+        mounted = os.stat(var_dir).st_dev != os.stat("/").st_dev
+        if mounted and os.path.dirname(site.lock_dir) == var_dir:
+            with ActingAs(site.user.uid, site.user.gid):
+                os.mkdir(site.lock_dir, 0o770)
+            call.log.info(f"made {site.lock_dir}: Mailman has not run on this share yet")
+    except OSError:
+        return  # what is missing is said by share_missing
 
 
 def own_processes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 try:
     import psutil
@@ -35,7 +36,7 @@ class Process:
 
 
 def read_all() -> tuple[Process, ...]:
-    """Every process of this host that has arguments (kernel threads have none), zombies too."""
+    """Every process of this host that has arguments: kernel threads and zombies have none."""
     found = []
     for one in psutil.process_iter():
         # The start is read before the arguments and again after them: a pid that changed hands
@@ -44,9 +45,11 @@ def read_all() -> tuple[Process, ...]:
         if stat is None:
             continue
         try:
-            arguments = tuple(one.cmdline())
+            arguments = _arguments(one, stat)
             uid = one.uids().effective
         except psutil.Error:
+            continue
+        if not arguments:
             continue
         try:
             cwd = one.cwd()
@@ -57,6 +60,17 @@ def read_all() -> tuple[Process, ...]:
             continue
         found.append(Process(after, arguments, uid, cwd))
     return tuple(found)
+
+
+def _arguments(one: psutil.Process, stat: ProcessStat) -> tuple[str, ...]:
+    """The arguments of a process. In the midst of exec it has none for a moment, and a runner
+    that is just being started must not be missed; kernel threads (session 0) never have any."""
+    for _ in range(10):
+        arguments = tuple(one.cmdline())
+        if arguments or stat.session == 0:
+            break
+        time.sleep(0.001)
+    return arguments
 
 
 def send(process: ProcessStat, number: signal.Signals) -> bool:

@@ -96,38 +96,52 @@ def take(
         dir_fd=directory,
     )
     content = os.fsencode(os.path.join(path, claim_name))
+    holding = Holding(directory, lock_name, claim_name, 0, lifetime)
     try:
-        inode = os.fstat(file).st_ino
-        if os.write(file, content) != len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    except BaseException:
-        _remove_claim(directory, claim_name)
+        try:
+            holding = Holding(
+                directory, lock_name, claim_name, os.fstat(file).st_ino, lifetime
+            )
+            if os.write(file, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(file)
+        _wait_for(holding, wait)
+    except BaseException:  # the caller gets no holding, so nobody else would give it up
+        try:
+            holding.give_up()
+        except OSError:
+            pass
         raise
-    finally:
-        os.close(file)
-    holding = Holding(directory, lock_name, claim_name, inode, lifetime)
+    return holding
+
+
+def _wait_for(holding: Holding, wait: float) -> None:
+    """Try until the claim of `holding` has the lock. Raises NotHeldError after `wait` seconds."""
+    directory, lock_name, claim_name = holding.directory, holding.lock_name, holding.claim_name
     give_up_at = time.monotonic() + wait
-    try:
-        while True:
-            expiry = time.time() + lifetime
+    while True:
+        expiry = time.time() + holding.lifetime
+        try:
             os.utime(claim_name, (expiry, expiry), dir_fd=directory, follow_symlinks=False)
-            try:
-                os.link(
-                    claim_name, lock_name, src_dir_fd=directory, dst_dir_fd=directory,
-                    follow_symlinks=False,
-                )
-            except OSError:
-                # On a soft mount link() may fail and have taken effect: only the claim tells.
-                pass
-            if holding.is_ours():
-                return holding
-            if time.monotonic() >= give_up_at:
-                raise NotHeldError(_holder_of(directory, lock_name))
-            if not _break_if_expired(directory, lock_name, claim_name):
-                time.sleep(POLL)
-    except BaseException:
-        holding.give_up()  # nobody else will: the caller has no holding
-        raise
+        except OSError as error:
+            if not is_gone(error):
+                raise
+            raise NotHeldError(f"{claim_name} was removed by who broke {lock_name}") from error
+        try:
+            os.link(
+                claim_name, lock_name, src_dir_fd=directory, dst_dir_fd=directory,
+                follow_symlinks=False,
+            )
+        except OSError:
+            # On a soft mount link() may fail and have taken effect: only the claim tells.
+            pass
+        if holding.is_ours():
+            return
+        if time.monotonic() >= give_up_at:
+            raise NotHeldError(_holder_of(directory, lock_name))
+        if not _break_if_expired(directory, lock_name, claim_name):
+            time.sleep(POLL)
 
 
 def _break_if_expired(directory: int, lock_name: str, claim_name: str) -> bool:

@@ -52,6 +52,11 @@ def parse(name: str) -> Entry | None:
     return Entry(float(since), int(digest, 16), "." + extension)
 
 
+def slice_of(digest: int, slices: int) -> int:
+    """Which of `slices` slices an entry with this SHA-1 belongs to (facts, section 3)."""
+    return digest * slices >> 160
+
+
 def backlog(directory: str) -> Backlog:
     """Count the entries of `directory` in one listing. Raises OSError where it cannot be listed."""
     waiting = in_work = 0

@@ -28,7 +28,7 @@ STOP_SWEEP_SECONDS = 8.0
 
 def start(call: Call) -> Outcome:
     """Sweep once and go on duty. Refused where there is no lock directory to sweep."""
-    site = _site(call)
+    site = _site(call, starting=True)
     around = _surroundings(call)
     report = _sweep(call, site, around)
     for one in report.kept:
@@ -95,12 +95,14 @@ def _state_path(call: Call) -> str:
     return state_file.path(call.state_dir, call.instance)
 
 
-def _site(call: Call) -> Installation:
+def _site(call: Call, starting: bool = False) -> Installation:
     """The installation with its lock directory there. Refuses otherwise."""
     site = agent_site.find_installation(call)
     if isinstance(site, Absent):
         raise Refusal(site.code, site.why)
     call.deadline.doing(f"looking for the share at {site.lock_dir}")
+    if starting:
+        agent_site.make_lock_dir(call, site)
     missing = agent_site.share_missing(site)
     if missing:
         raise Refusal(codes.ERR_INSTALLED, missing)

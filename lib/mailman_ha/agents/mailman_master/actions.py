@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import subprocess
 import time
 
@@ -15,11 +16,11 @@ from mailman_ha.agents import (
     state_lines,
 )
 from mailman_ha.agents import site as agent_site
-from mailman_ha.agents.mailman_master import judge, observe, state_file
+from mailman_ha.agents.mailman_master import drain, judge, observe, state_file
 from mailman_ha.agents.mailman_master.observe import Snapshot
 from mailman_ha.agents.mailman_master.state_file import MasterState
 from mailman_ha.agents.site import Absent
-from mailman_ha.evidence import command
+from mailman_ha.evidence import command, process_table
 from mailman_ha.mailman.installation import Installation
 from mailman_ha.mailman.location import VERSION_21
 from mailman_ha.ocf import codes
@@ -28,6 +29,8 @@ from mailman_ha.ocf.outcome import Outcome, Refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mailman_ha.mailman.processes import MailmanProcesses
     from mailman_ha.ocf.call import Call
 
@@ -43,6 +46,9 @@ NOTHING_SEEN = 3.0
 #: What a stop keeps of its time for killing, and for the lock of a killed master (seconds).
 KILL_RESERVE = 10.0
 RELEASE_SECONDS = 5.0
+
+#: What a stop spends at the most on letting Mailman 3's runners finish their messages (seconds).
+DRAIN_SECONDS = 20.0
 
 #: Beyond this size (bytes) what Mailman's processes have printed is dropped.
 PRINTED_LIMIT = 1 << 20
@@ -60,7 +66,7 @@ def monitor(call: Call) -> Outcome:
 
 def start(call: Call) -> Outcome:
     """End what is left over, release the locks of the dead, start Mailman, wait until it is up."""
-    seen = observe.snapshot(call)
+    seen = observe.snapshot(call, starting=True)
     plan = judge.start(seen)
     if plan.outcome is not None:
         if plan.outcome.code == codes.SUCCESS:
@@ -70,6 +76,8 @@ def start(call: Call) -> Outcome:
     if plan.end_first:
         call.log.warning(f"before the start: {plan.why}; ending it")
         find = functools.partial(agent_site.own_processes, call, site)
+        if drain.wants_draining(seen.processes):
+            _drain(call, find)
         left, _ = mailman_end.end_all(call, find, call.deadline.remaining() / 2)
         if left:
             return Outcome(codes.ERR_GENERIC, f"could not end {_list(left)}")
@@ -94,6 +102,9 @@ def stop(call: Call) -> Outcome:
     find = functools.partial(
         agent_site.own_processes, call, None, observe.as_master(remembered)
     )
+    found = find()
+    if drain.wants_draining(found):
+        _drain(call, find)
     reserve = min(KILL_RESERVE, call.deadline.remaining() / 3)
     left, killed = mailman_end.end_all(call, find, reserve)
     if left:
@@ -283,6 +294,23 @@ def _limit_printed(call: Call) -> None:
             os.truncate(_printed_path(call), 0)
     except OSError:
         pass
+
+
+def _drain(call: Call, find: Callable[[], MailmanProcesses]) -> None:
+    """Have Mailman 3's runners end between two messages, as far as a part of the time allows."""
+    call.deadline.doing("waiting for the runners to finish their messages")
+    seconds = min(DRAIN_SECONDS, call.deadline.remaining() / 4)
+
+    def work() -> None:
+        site = agent_site.find_installation(call)
+        if not isinstance(site, Absent):
+            drain.drain(site, find, seconds / 2, seconds * 0.9)
+
+    trouble = bounded_child.run(work, seconds)
+    if trouble:
+        call.log.warning(f"the runners were not drained: {trouble}")
+        for one in find().runners:  # none may stay halted by a drain that was cut off
+            process_table.send(one.process.stat, signal.SIGCONT)
 
 
 def _give_up_lock(call: Call) -> None:

@@ -61,7 +61,7 @@ class Snapshot:
     now: float = 0.0
 
 
-def snapshot(call: Call, with_queues: bool = False) -> Snapshot:
+def snapshot(call: Call, with_queues: bool = False, starting: bool = False) -> Snapshot:
     """Look at everything that a verdict on this node's Mailman needs.
 
     The processes come first and without the share, so that a share that hangs cannot hide them
@@ -74,6 +74,8 @@ def snapshot(call: Call, with_queues: bool = False) -> Snapshot:
         return Snapshot(site, site.why, found, remembered, MasterLock(), now=time.time())
     found = agent_site.own_processes(call, site, as_master(remembered))
     call.deadline.doing(f"looking for the share at {site.lock_dir}")
+    if starting:
+        agent_site.make_lock_dir(call, site)
     missing = agent_site.share_missing(site)
     lock = MasterLock() if missing else look_at_master_lock(call, site)
     queues = _look_at_queues(call, site) if with_queues and not missing else ()
