@@ -41,7 +41,7 @@ uninstall:
 
 # What the tests need besides Python packages: the distribution's psutil and yaml, on which the
 # agents run, the tools that judge agents, and a FUSE file system to hang.
-TEST_PACKAGES = python3-venv python3-psutil python3-yaml resource-agents pcs crmsh \
+TEST_PACKAGES = python3-venv kmod time python3-psutil python3-yaml resource-agents pcs crmsh \
     pacemaker-cli-utils libxml2-utils groff-base man-db bindfs fuse3 iproute2 psmisc procps \
     e2fsprogs util-linux
 LAB_PACKAGES = python3-venv debootstrap iproute2 e2fsprogs util-linux procps

@@ -1,0 +1,1 @@
+"""What a monitor and a sweep cost, as ratios within one run."""
