@@ -13,6 +13,7 @@ from mailman_ha.agents import site as agent_site
 from mailman_ha.evidence import clocks, cluster, hosts, process_identity
 from mailman_ha.evidence.clocks import ClockSkew
 from mailman_ha.evidence.hosts import ThisHost
+from mailman_ha.locks import directory as lock_directory
 from mailman_ha.locks.verdict import THIS_HOST, Evidence, ProcessFacts
 from mailman_ha.mailman import processes
 from mailman_ha.ocf.record import record, replace
@@ -31,6 +32,21 @@ UNMEASURED = ClockSkew(0.0, 3600.0)
 
 #: What a cluster call may take at the most (seconds); it takes 0.05 on an idle node.
 CRM_MON_SECONDS = 10.0
+
+
+def measure_skew(lock_dir: str) -> ClockSkew:
+    """How the clock of the server behind `lock_dir` stands to this host's; UNMEASURED where the
+    directory takes no files. To be called as Mailman's user."""
+    try:
+        directory = lock_directory.open_lock_directory(lock_dir)
+    except OSError:
+        return UNMEASURED
+    try:
+        return clocks.measure_skew(directory)
+    except OSError:
+        return UNMEASURED
+    finally:
+        os.close(directory)
 
 
 @record

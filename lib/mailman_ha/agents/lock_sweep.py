@@ -11,8 +11,6 @@ import time
 
 from mailman_ha.agents import lock_evidence
 from mailman_ha.agents.lock_evidence import UNMEASURED, Surroundings
-from mailman_ha.evidence import clocks
-from mailman_ha.evidence.clocks import ClockSkew
 from mailman_ha.evidence.user_identity import ActingAs
 from mailman_ha.locks import directory as lock_directory
 from mailman_ha.locks import verdict as verdicts
@@ -223,7 +221,7 @@ def _look_closely(
     call.deadline.doing(f"looking at the locks in {site.lock_dir}")
     with ActingAs(site.user.uid, site.user.gid):
         seen = _inspect_all(site.lock_dir, near)
-        skew = _measure_skew(site.lock_dir)
+        skew = lock_evidence.measure_skew(site.lock_dir)
     owners = {owner for candidate in near for owner in candidate.owners}
     owners |= _named_owners(site, near, seen)
     evidence = lock_evidence.gather(call, site, surroundings, owners, skew)
@@ -280,16 +278,6 @@ def _inspect_all(lock_dir: str, near: list[_Candidate]) -> list[Seen]:
     finally:
         os.close(directory)
     return seen
-
-
-def _measure_skew(lock_dir: str) -> ClockSkew:
-    directory = lock_directory.open_lock_directory(lock_dir)
-    try:
-        return clocks.measure_skew(directory)
-    except OSError:
-        return UNMEASURED
-    finally:
-        os.close(directory)
 
 
 def _named_owners(

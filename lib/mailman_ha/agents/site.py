@@ -13,7 +13,7 @@ from mailman_ha.mailman.installation import Installation, User
 from mailman_ha.mailman.location import Location
 from mailman_ha.mailman.processes import MailmanProcesses, RememberedMaster
 from mailman_ha.ocf import codes
-from mailman_ha.ocf.outcome import Refusal
+from mailman_ha.ocf.outcome import Outcome, Refusal
 from mailman_ha.ocf.record import record
 
 TYPE_CHECKING = False
@@ -65,6 +65,13 @@ def _asking_user(call: Call, place: Location) -> User | None:
     if place.version == location.VERSION_3:
         return installation.find_user_3(name, group)
     return installation.find_user(name, group) if name else None
+
+
+def validate(call: Call) -> Outcome:
+    """Whether the parameters mean an installation that is here and tells its configuration."""
+    host_map(call)
+    site = find_installation(call)
+    return Outcome(site.code, site.why) if isinstance(site, Absent) else Outcome(codes.SUCCESS)
 
 
 def share_missing(site: Installation) -> str:

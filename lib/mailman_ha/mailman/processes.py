@@ -144,7 +144,9 @@ def _runner(rest: Sequence[str]) -> Role:
 def _named(text: str) -> Role:
     name, _, numbers = text.partition(":")
     slice_text, _, slices_text = numbers.partition(":")
-    if all(text.isascii() and text.isdigit() for text in (slice_text, slices_text)):
+    if all(
+        text.isascii() and text.isdigit() and len(text) < 7 for text in (slice_text, slices_text)
+    ):
         return Role(RUNNER, name, int(slice_text), int(slices_text))
     return Role(RUNNER, name)
 

@@ -84,11 +84,7 @@ def reload_agent(call: Call) -> Outcome:
 
 def validate_all(call: Call) -> Outcome:
     """Whether the parameters mean a Mailman whose locks could be swept here."""
-    agent_site.host_map(call)
-    site = agent_site.find_installation(call)
-    if isinstance(site, Absent):
-        return Outcome(site.code, site.why)
-    return Outcome(codes.SUCCESS)
+    return agent_site.validate(call)
 
 
 def _state_path(call: Call) -> str:

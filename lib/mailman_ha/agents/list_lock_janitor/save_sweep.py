@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from mailman_ha.agents import lock_evidence
-from mailman_ha.evidence import clocks
 from mailman_ha.evidence.user_identity import ActingAs
 from mailman_ha.lists import half_saves
 from mailman_ha.lists.half_saves import HalfSave
@@ -46,7 +45,8 @@ def mend(
         return ()
     surroundings = around()
     problems: list[str] = []
-    skew = _skew(site)
+    with ActingAs(site.user.uid, site.user.gid):
+        skew = lock_evidence.measure_skew(site.lock_dir)
     evidence = lock_evidence.gather(
         call, site, surroundings, {save.writer for save in saves}, skew
     )
@@ -75,20 +75,6 @@ def mend(
         except QuarantineError as error:
             problems.append(str(error))
     return tuple(problems)
-
-
-def _skew(site: Installation) -> clocks.ClockSkew:
-    with ActingAs(site.user.uid, site.user.gid):
-        try:
-            directory = lock_directory.open_lock_directory(site.lock_dir)
-        except OSError:
-            return lock_evidence.UNMEASURED
-        try:
-            return clocks.measure_skew(directory)
-        except OSError:
-            return lock_evidence.UNMEASURED
-        finally:
-            os.close(directory)
 
 
 def _inspect(save: HalfSave) -> Inspection | None:
