@@ -187,6 +187,19 @@ class Agents:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
+def in_the_place_of_a_runner(installation: Installation, program: str) -> list[str]:
+    """Put the Python `program` where 2.1's qrunner is; the command that runs it as a runner.
+
+    Runners that run already are not changed by it.
+    """
+    path = Path(installation.agent_parameters()["prefix"]) / "bin" / "qrunner"
+    replacement = path.with_name("qrunner.new")
+    replacement.write_text(program)
+    replacement.chmod(0o755)
+    replacement.rename(path)
+    return ["/usr/bin/python3", str(path), "--runner=IncomingRunner:0:1"]
+
+
 def evidence(installation: Installation) -> list[dict[str, object]]:
     """The lines of the evidence log in the installation's quarantine."""
     log = installation.lock_dir / "mailman-ha.quarantine" / "evidence.jsonl"

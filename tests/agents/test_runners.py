@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.agents.agent_runs import Agents, identity
+from tests.agents.agent_runs import Agents, identity, in_the_place_of_a_runner
 from tests.installations import Installation, wait_until
 
 pytestmark = pytest.mark.slow
@@ -107,12 +106,10 @@ def test_process_that_ignores_sigterm_is_killed_within_the_timeout(
 ) -> None:
     installation = make_installation("standin")
     assert agents.master("start", installation).code == 0
-    deaf = installation.spawn([
-        sys.executable, "-c",
+    deaf = installation.spawn(in_the_place_of_a_runner(
+        installation,
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)",
-        installation.agent_parameters()["prefix"] + "/bin/qrunner",
-        "--runner=IncomingRunner:0:1",
-    ])
+    ))
     time.sleep(0.3)
     seen = agents.master("monitor", installation, level=10)
     assert seen.code == 1 and "more than one runner" in seen.reason

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agents.agent_runs import Agents
+from tests.agents.agent_runs import Agents, in_the_place_of_a_runner
 from tests.installations import Installation, wait_until
 
 pytestmark = pytest.mark.slow
@@ -171,13 +170,11 @@ def test_processes_of_another_installation_and_of_another_user_are_left_alone(
 ) -> None:
     one, other = make_installation("standin"), make_installation("standin")
     other.start_by_hand()
+    assert agents.master("start", one).code == 0
     names_ours = subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(600)",
-         one.agent_parameters()["prefix"] + "/bin/qrunner", "--runner=IncomingRunner:0:1"],
-        user="nobody", cwd="/",
+        in_the_place_of_a_runner(one, "import time; time.sleep(600)"), user="nobody", cwd="/",
     )
     try:
-        assert agents.master("start", one).code == 0
         assert agents.master("monitor", one, level=10).code == 0
         assert agents.master("stop", one).code == 0
         assert names_ours.poll() is None
