@@ -128,9 +128,11 @@ def gather(
 
 def process_facts(pid: int, site: Installation) -> ProcessFacts | None:
     """What is known of the process `pid`; None where it is gone or only waits to be reaped."""
+    if not process_identity.exists(pid):
+        return None
     stat = process_identity.read(pid)
     if stat is None:
-        if not process_identity.exists(pid):
+        if not process_identity.exists(pid):  # it has ended in between
             return None
         return ProcessFacts(pid, 0.0, True, "hidden by /proc's mount options")
     if stat.ended:

@@ -6,6 +6,7 @@ needs. The judging is :func:`mailman_ha.locks.verdict.judge`; here it is fed and
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 
@@ -13,6 +14,7 @@ from mailman_ha.agents import lock_evidence
 from mailman_ha.agents.lock_evidence import UNMEASURED, Surroundings
 from mailman_ha.evidence.user_identity import ActingAs
 from mailman_ha.locks import directory as lock_directory
+from mailman_ha.locks import grammar
 from mailman_ha.locks import verdict as verdicts
 from mailman_ha.locks.directory import Inspection, LockDirectory, LockFile, OrphanClaim
 from mailman_ha.locks.holding import CLOCK_SLOP
@@ -25,7 +27,7 @@ from mailman_ha.locks.release import (
 )
 from mailman_ha.locks.verdict import Evidence, Verdict
 from mailman_ha.ocf.escape import escape
-from mailman_ha.ocf.record import record
+from mailman_ha.ocf.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
     Seen = Union[Inspection, OSError]
 
 
+#: A moment that no evidence is later than.
+_NEVER = float("inf")
+
+
 @record
 class Kept:
     """A file that stays: its name, the verdict, and its age in seconds since the last touch
@@ -47,6 +53,13 @@ class Kept:
     name: str
     verdict: Verdict
     age: float | None = None
+
+    # Written out, here and below: one for every lock of a directory.
+    def __init__(self, name: str, verdict: Verdict, age: float | None = None) -> None:
+        fields = self.__dict__
+        fields["name"] = name
+        fields["verdict"] = verdict
+        fields["age"] = age
 
     def sentence(self) -> str:
         return f"{escape(self.name)}: {self.verdict.sentence()}"
@@ -78,6 +91,15 @@ class _Candidate:
     owners: tuple[Owner, ...]
     lock: LockFile | None
 
+    def __init__(
+        self, name: str, claims: tuple[str, ...], owners: tuple[Owner, ...], lock: LockFile | None
+    ) -> None:
+        fields = self.__dict__
+        fields["name"] = name
+        fields["claims"] = claims
+        fields["owners"] = owners
+        fields["lock"] = lock
+
 
 def sweep(
     call: Call,
@@ -90,43 +112,60 @@ def sweep(
     `around` is called where the directory holds anything to judge. Raises OSError where the
     directory cannot be listed.
     """
+    # What a sweep makes lives until its end, and walking over it again and again to find garbage
+    # would cost a third of the time in a large directory.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return _sweep(call, site, around, only)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _sweep(
+    call: Call,
+    site: Installation,
+    around: Callable[[], Surroundings],
+    only: Collection[str] | None,
+) -> SweepReport:
     call.deadline.doing(f"reading the lock directory {site.lock_dir}")
     with ActingAs(site.user.uid, site.user.gid):
         interrupted = has_unfinished(site.lock_dir)
     problems = _finish_interrupted(call, site, around()) if interrupted else ()
     with ActingAs(site.user.uid, site.user.gid):
         listing = lock_directory.read(site.lock_dir, site.format, site.master_lock)
-    candidates = [
-        _Candidate(lock.name, lock.claims, lock.owners, lock)
-        for lock in listing.locks
-        if only is None or lock.name in only
-    ]
-    candidates += [
-        _Candidate(orphan.name, (), orphan.owners(), None)
-        for orphan in listing.orphans
-        if only is None or _may_claim(orphan, only)
-    ]
-    kept = [
-        Kept(name, Verdict(verdicts.UNKNOWN, "it is no regular file",
-                           "find out who put it there, then remove it"))
+    locks = [lock for lock in listing.locks if only is None or lock.name in only]
+    orphans = [orphan for orphan in listing.orphans if only is None or _may_claim(orphan, only)]
+    settled = [
+        (name, Verdict(verdicts.UNKNOWN, "it is no regular file",
+                       "find out who put it there, then remove it"))
         for name in listing.odd
         if only is None or name in only
     ]
-    if not candidates:
-        return SweepReport(listing, kept=tuple(_with_ages(site, kept)), problems=problems)
+    if not locks and not orphans:
+        return SweepReport(listing, kept=_with_ages(site, settled), problems=problems)
     surroundings = around()
-    owners = {owner for candidate in candidates for owner in candidate.owners}
+    owners = [owner for lock in locks for owner in lock.owners]
+    for orphan in orphans:
+        owners.extend(orphan.owners())
     distant = lock_evidence.gather(call, site, surroundings, owners, UNMEASURED)
     near = []
-    for candidate in candidates:
-        settled = _without_looking(candidate, distant)
-        if settled is None:
-            near.append(candidate)
+    for lock in locks:
+        verdict = _without_looking(lock.owners, distant)
+        if verdict is None:
+            near.append(_Candidate(lock.name, lock.claims, lock.owners, lock))
         else:
-            kept.append(Kept(candidate.name, settled))
+            settled.append((lock.name, verdict))
+    for orphan in orphans:
+        verdict = _without_looking(orphan.owners(), distant)
+        if verdict is None:
+            near.append(_Candidate(orphan.name, (), orphan.owners(), None))
+        else:
+            settled.append((orphan.name, verdict))
     if not near:
-        return SweepReport(listing, kept=tuple(_with_ages(site, kept)), problems=problems)
-    return _look_closely(call, site, surroundings, listing, near, kept, problems)
+        return SweepReport(listing, kept=_with_ages(site, settled), problems=problems)
+    return _look_closely(call, site, surroundings, listing, near, settled, distant, problems)
 
 
 def _finish_interrupted(
@@ -162,12 +201,12 @@ def _may_claim(orphan: OrphanClaim, only: Collection[str]) -> bool:
     return any(lock_name in only for lock_name, _ in orphan.readings)
 
 
-def _without_looking(candidate: _Candidate, evidence: Evidence) -> Verdict | None:
+def _without_looking(owners: tuple[Owner, ...], evidence: Evidence) -> Verdict | None:
     """The verdict where no look at the file can change it: an owner that nothing could prove
     dead whatever the file's times are. None where the file must be opened."""
-    if not candidate.owners:
+    if not owners:
         return None
-    for owner in verdicts.known_owners(candidate.owners, evidence):
+    for owner in verdicts.known_owners(owners, evidence):
         facts = evidence.hosts[owner.host]
         if facts.kind == verdicts.THIS_HOST:
             if evidence.processes.get(owner.pid) is None:
@@ -178,33 +217,34 @@ def _without_looking(candidate: _Candidate, evidence: Evidence) -> Verdict | Non
             or (not facts.online and evidence.allow_unfenced)
         ):
             continue
-        return verdicts.judge_owner(owner, float("inf"), evidence)
+        return verdicts.judge_owner(owner, _NEVER, evidence)
     return None
 
 
-def _with_ages(site: Installation, kept: list[Kept]) -> list[Kept]:
-    """Add the age to what may be stuck (anything but the living and other nodes' own)."""
+def _with_ages(site: Installation, settled: list[tuple[str, Verdict]]) -> tuple[Kept, ...]:
+    """What is kept by these verdicts, with the age of what may be stuck (anything but the living
+    and other nodes' own)."""
     aged = []
     now = time.time()
+    stat = os.stat
     with ActingAs(site.user.uid, site.user.gid):
         try:
             directory = lock_directory.open_lock_directory(site.lock_dir)
         except OSError:
-            return kept
+            return tuple(Kept(name, verdict) for name, verdict in settled)
         try:
-            for one in kept:
-                age = None
-                if one.age is None and one.verdict.state not in (verdicts.ALIVE, verdicts.MEMBER):
-                    try:
-                        age = now - os.stat(
-                            one.name, dir_fd=directory, follow_symlinks=False
-                        ).st_ctime
-                    except OSError:
-                        continue  # gone meanwhile
-                aged.append(one if age is None else Kept(one.name, one.verdict, age))
+            for name, verdict in settled:
+                if verdict.state in (verdicts.ALIVE, verdicts.MEMBER):
+                    aged.append(Kept(name, verdict))
+                    continue
+                try:
+                    changed_at = stat(name, dir_fd=directory, follow_symlinks=False).st_ctime
+                except OSError:
+                    continue  # gone meanwhile
+                aged.append(Kept(name, verdict, now - changed_at))
         finally:
             os.close(directory)
-    return aged
+    return tuple(aged)
 
 
 def _look_closely(
@@ -213,32 +253,39 @@ def _look_closely(
     surroundings: Surroundings,
     listing: LockDirectory,
     near: list[_Candidate],
-    kept: list[Kept],
+    settled: list[tuple[str, Verdict]],
+    distant: Evidence,
     found: tuple[str, ...],
 ) -> SweepReport:
     released = []
+    kept = []
     problems = list(found)
     call.deadline.doing(f"looking at the locks in {site.lock_dir}")
     with ActingAs(site.user.uid, site.user.gid):
         seen = _inspect_all(site.lock_dir, near)
         skew = lock_evidence.measure_skew(site.lock_dir)
-    owners = {owner for candidate in near for owner in candidate.owners}
-    owners |= _named_owners(site, near, seen)
-    evidence = lock_evidence.gather(call, site, surroundings, owners, skew)
+    more = [
+        owner for candidate, look in zip(near, seen)
+        for owner in _owners_by_content(site, candidate, look)
+    ]
+    named = lock_evidence.gather(call, site, surroundings, more, skew)
+    evidence = replace(
+        named,
+        hosts={**distant.hosts, **named.hosts},
+        processes={**distant.processes, **named.processes},
+    )
+    server_now = evidence.now + skew.offset
     dead = []
     for candidate, look in zip(near, seen):
-        if isinstance(look, OSError) and lock_directory.is_gone(look):
+        if isinstance(look, OSError):
+            if not lock_directory.is_gone(look):
+                settled.append((candidate.name, _judge(candidate, look, site, evidence)))
             continue
         verdict = _judge(candidate, look, site, evidence)
-        if not verdict.may_release or not isinstance(look, Inspection):
-            age = None
-            if isinstance(look, Inspection):
-                age = evidence.now + skew.offset - look.changed_at
-            kept.append(Kept(candidate.name, verdict, age))
+        if not verdict.may_release:
+            kept.append(Kept(candidate.name, verdict, server_now - look.changed_at))
         elif evidence.maintenance:
-            kept.append(
-                Kept(candidate.name, verdict, evidence.now + skew.offset - look.changed_at)
-            )
+            kept.append(Kept(candidate.name, verdict, server_now - look.changed_at))
             problems.append(
                 f"{escape(candidate.name)} could be released ({verdict.why}), but not while the "
                 "cluster is in maintenance mode"
@@ -260,10 +307,12 @@ def _look_closely(
                         candidate.name,
                         Verdict(verdicts.UNKNOWN, f"{verdict.why}, but {result.why}",
                                 "the next look tries again", verdict.owner),
-                        evidence.now + skew.offset - look.changed_at,
+                        server_now - look.changed_at,
                     )
                 )
-    return SweepReport(listing, tuple(released), tuple(_with_ages(site, kept)), tuple(problems))
+    return SweepReport(
+        listing, tuple(released), (*_with_ages(site, settled), *kept), tuple(problems)
+    )
 
 
 def _inspect_all(lock_dir: str, near: list[_Candidate]) -> list[Seen]:
@@ -280,19 +329,15 @@ def _inspect_all(lock_dir: str, near: list[_Candidate]) -> list[Seen]:
     return seen
 
 
-def _named_owners(
-    site: Installation, near: list[_Candidate], seen: list[Seen]
-) -> set[Owner]:
+def _owners_by_content(
+    site: Installation, candidate: _Candidate, look: Seen
+) -> tuple[Owner, ...]:
     """Owners that only a lock's content names (its claim file is gone)."""
-    from mailman_ha.locks import grammar
-
-    found: set[Owner] = set()
-    for candidate, look in zip(near, seen):
-        if candidate.lock is not None and isinstance(look, Inspection):
-            named = look.named_claim()
-            if named is not None and named not in candidate.claims:
-                found.update(grammar.owners_of_claim(site.format, candidate.name, named))
-    return found
+    if candidate.lock is not None and isinstance(look, Inspection):
+        named = look.named_claim()
+        if named is not None and named not in candidate.claims:
+            return grammar.owners_of_claim(site.format, candidate.name, named)
+    return ()
 
 
 def _judge(
@@ -320,8 +365,10 @@ def _release_all(
                 for candidate, look, verdict in dead:
 
                     def still_dead(now: Inspection, candidate: _Candidate = candidate) -> bool:
+                        by_content = _owners_by_content(site, candidate, now)
+                        owners = candidate.owners + by_content
                         return _judge(
-                            candidate, now, site, _fresh(site, evidence)
+                            candidate, now, site, _fresh(site, evidence, owners)
                         ).may_release
 
                     try:
@@ -343,19 +390,22 @@ def _release_all(
     return results
 
 
-def _fresh(site: Installation, evidence: Evidence) -> Evidence:
-    """The evidence with this host's processes looked at again, right before the release.
+def _fresh(site: Installation, evidence: Evidence, owners: tuple[Owner, ...]) -> Evidence:
+    """The evidence on `owners` with this host's processes looked at again, right before the
+    release.
 
     They are looked at as root where we are root, since /proc may hide them from Mailman's user.
     """
-    from mailman_ha.ocf.record import replace
-
     effective = os.geteuid()
     regained = effective != 0 and os.getuid() == 0
     if regained:
         os.seteuid(0)
     try:
-        processes = {pid: lock_evidence.process_facts(pid, site) for pid in evidence.processes}
+        processes = {
+            owner.pid: lock_evidence.process_facts(owner.pid, site)
+            for owner in owners
+            if owner.pid in evidence.processes
+        }
     finally:
         if regained:
             os.seteuid(effective)

@@ -14,9 +14,13 @@ from mailman_ha.ocf.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from mailman_ha.evidence.cluster import Cluster
+
+
+#: One for all: a directory may name very many hosts that nobody knows.
+_A_STRANGER = HostFacts(verdict.FOREIGN)
 
 
 class HostMapError(ValueError):
@@ -71,12 +75,11 @@ def resolve(
 
 
 def node_of(
-    host: str, this_host: ThisHost, host_map: Mapping[str, str], nodes: Iterable[str]
+    host: str, this_host: ThisHost, host_map: Mapping[str, str], nodes: Collection[str]
 ) -> str | None:
     """The cluster node that presents `host`, or None."""
     if host in host_map:
         return host_map[host]
-    nodes = tuple(nodes)
     if host in nodes:
         return host
     label, dot, domain = host.partition(".")
@@ -104,13 +107,15 @@ def _facts(
     if cluster is None:
         return _facts_without_cluster(name, this_host, host_map, no_cluster)
     node = node_of(name, this_host, host_map, cluster.nodes)
-    natural = node_of(name, this_host, {}, cluster.nodes)
-    if natural not in (None, node) and natural not in host_map.values():
-        return HostFacts(
-            verdict.AMBIGUOUS,
-            node=node or "",
-            why=f"host_map gives {name} to node {node}, but node {natural} calls itself that too",
-        )
+    if name in host_map:
+        natural = node_of(name, this_host, {}, cluster.nodes)
+        if natural not in (None, node) and natural not in host_map.values():
+            return HostFacts(
+                verdict.AMBIGUOUS,
+                node=node or "",
+                why=f"host_map gives {name} to node {node}, but node {natural} calls itself that "
+                "too",
+            )
     if node is None:
         if name in this_host.names or is_shared_name(name):
             return HostFacts(
@@ -118,7 +123,7 @@ def _facts(
                 why=f"this host calls itself {name}, but so may another node, for {name} is not "
                 "tied to a node's name",
             )
-        return HostFacts(verdict.FOREIGN)
+        return _A_STRANGER
     if node == this_host.node:
         if name in this_host.names or name in host_map or name == node:
             return HostFacts(verdict.THIS_HOST, node=node, online=True)

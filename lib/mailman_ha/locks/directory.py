@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 
 from mailman_ha.locks import grammar
 from mailman_ha.locks.grammar import Owner
@@ -24,6 +25,10 @@ CONTENT_LIMIT = 4096
 
 #: The directory inside lock_dir into which released files are moved (see `release`).
 QUARANTINE = "mailman-ha.quarantine"
+
+#: How a file is opened of which nobody knows what it is.
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+_HARMLESS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 @record
@@ -39,6 +44,17 @@ class LockFile:
     claims: tuple[str, ...] = ()
     owners: tuple[Owner, ...] = ()
 
+    # Written out, here and below: of these a sweep makes as many as there are files.
+
+    def __init__(
+        self, name: str, inode: int, claims: tuple[str, ...] = (), owners: tuple[Owner, ...] = ()
+    ) -> None:
+        fields = self.__dict__
+        fields["name"] = name
+        fields["inode"] = inode
+        fields["claims"] = claims
+        fields["owners"] = owners
+
 
 @record
 class OrphanClaim:
@@ -51,8 +67,18 @@ class OrphanClaim:
     inode: int
     readings: tuple[tuple[str, tuple[Owner, ...]], ...]
 
+    def __init__(
+        self, name: str, inode: int, readings: tuple[tuple[str, tuple[Owner, ...]], ...]
+    ) -> None:
+        fields = self.__dict__
+        fields["name"] = name
+        fields["inode"] = inode
+        fields["readings"] = readings
+
     def owners(self) -> tuple[Owner, ...]:
         """All owners that any reading names."""
+        if len(self.readings) == 1:
+            return self.readings[0][1]
         return tuple(owner for _, owners in self.readings for owner in owners)
 
 
@@ -96,14 +122,14 @@ def read(path: str, format: str, master_lock: str) -> LockDirectory:
                 else:
                     ignored += 1
                 continue
-            if name.startswith(".nfs"):
+            if name[0] == "." and name.startswith(".nfs"):
                 ignored += 1
                 continue
             inode = entry.inode()
-            known = names_of.get(inode)
-            if known is None:
-                names_of[inode] = name
-            elif isinstance(known, str):
+            known = names_of.setdefault(inode, name)
+            if known is name:
+                continue
+            if isinstance(known, str):
                 names_of[inode] = [known, name]
             else:
                 known.append(name)
@@ -140,6 +166,12 @@ def _pair(format: str, inode: int, names: list[str], master_lock: str) -> LockFi
     None where no name is a lock's. Names that are neither stay out of `claims`, which
     shows later as a link count that does not add up.
     """
+    if len(names) == 2:
+        # So it is nearly always: a lock and its one claim.
+        lock, claim = names if len(names[0]) <= len(names[1]) else reversed(names)
+        if grammar.is_lock_name(format, lock, master_lock):
+            readings = grammar.owners_of_claim(format, lock, claim)
+            return LockFile(lock, inode, (claim,) if readings else (), readings)
     names.sort(key=len)
     lock_name = None
     for name in names:
@@ -180,6 +212,20 @@ class Inspection:
     content: bytes
     whole: bool
 
+    def __init__(
+        self, name: str, inode: int, device: int, links: int, expires_ns: int, changed_ns: int,
+        content: bytes, whole: bool,
+    ) -> None:
+        fields = self.__dict__
+        fields["name"] = name
+        fields["inode"] = inode
+        fields["device"] = device
+        fields["links"] = links
+        fields["expires_ns"] = expires_ns
+        fields["changed_ns"] = changed_ns
+        fields["content"] = content
+        fields["whole"] = whole
+
     @property
     def expires_at(self) -> float:
         return self.expires_ns / 1e9
@@ -193,10 +239,10 @@ class Inspection:
 
         Mailman itself looks at the base name only (contract 1.3, state L).
         """
-        if not self.whole or b"\0" in self.content or b"\n" in self.content:
+        content = self.content
+        if not self.whole or b"\0" in content or b"\n" in content:
             return None
-        name = os.path.basename(os.fsdecode(self.content))
-        return name or None
+        return content[content.rfind(b"/") + 1 :].decode(_ENCODING, _ERRORS) or None
 
 
 def open_lock_directory(path: str) -> int:
@@ -211,26 +257,18 @@ def inspect(directory: int, name: str) -> Inspection:
     Raises OSError: ENOENT or ESTALE where it is gone, ELOOP for a link, EINVAL for anything
     that is no regular file, EACCES where it may not be read.
     """
-    file = os.open(
-        name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC,
-        dir_fd=directory,
-    )
+    file = os.open(name, _HARMLESS, dir_fd=directory)
     try:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", name)
-        content = os.read(file, CONTENT_LIMIT + 1)
+        content = os.read(file, min(status.st_size, CONTENT_LIMIT) + 1)
     finally:
         os.close(file)
+    whole = len(content) <= CONTENT_LIMIT
     return Inspection(
-        name=name,
-        inode=status.st_ino,
-        device=status.st_dev,
-        links=status.st_nlink,
-        expires_ns=status.st_mtime_ns,
-        changed_ns=status.st_ctime_ns,
-        content=content[:CONTENT_LIMIT],
-        whole=len(content) <= CONTENT_LIMIT,
+        name, status.st_ino, status.st_dev, status.st_nlink, status.st_mtime_ns,
+        status.st_ctime_ns, content if whole else content[:CONTENT_LIMIT], whole,
     )
 
 

@@ -10,6 +10,7 @@ resolved toward alive (design, "Evidence and verdicts").
 
 from __future__ import annotations
 
+import functools
 import os
 
 from mailman_ha.locks import grammar
@@ -106,6 +107,17 @@ class Verdict:
     owner: Owner | None = None
     expired: bool = False
 
+    def __init__(  # written out: one for every lock of a sweep
+        self, state: str, why: str, remedy: str = "", owner: Owner | None = None,
+        expired: bool = False,
+    ) -> None:
+        fields = self.__dict__
+        fields["state"] = state
+        fields["why"] = why
+        fields["remedy"] = remedy
+        fields["owner"] = owner
+        fields["expired"] = expired
+
     @property
     def may_release(self) -> bool:
         return self.state in RELEASABLE
@@ -133,8 +145,7 @@ def judge_owner(owner: Owner, changed_at: float, evidence: Evidence) -> Verdict:
         return Verdict(
             STRANGER,
             f"held by pid {owner.pid} on host {owner.host}, which is no node of this cluster",
-            f"if a node calls itself that, set host_map=\"NODE={owner.host}\"; if that machine is "
-            "surely off, move the lock file aside by hand",
+            _way_out_for_stranger(owner.host),
             owner,
         )
     remedy = (
@@ -204,10 +215,7 @@ def _judge_node(
     where = f"pid {owner.pid} on node {facts.node}"
     if facts.node != owner.host:
         where += f" (host {owner.host})"
-    proof = (
-        f"fence it (pcs stonith fence {facts.node}), or, when the machine is surely off, say so "
-        f"(pcs stonith confirm {facts.node})"
-    )
+    proof = _proof(facts.node)
     fenced_at = facts.fenced_at if evidence.fencing_enabled else None
     stepped = evidence.clock_stepped_at
     # An event from before this host's clock was set bears a time that compares with nothing.
@@ -271,6 +279,25 @@ def _judge_node(
     return Verdict(LOST, f"held by {where}, which is {state}", proof, owner)
 
 
+# A sentence is made once for all the locks of a host, of which there may be very many.
+
+
+@functools.lru_cache(maxsize=64)
+def _proof(node: str) -> str:
+    return (
+        f"fence it (pcs stonith fence {node}), or, when the machine is surely off, say so "
+        f"(pcs stonith confirm {node})"
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _way_out_for_stranger(host: str) -> str:
+    return (
+        f'if a node calls itself that, set host_map="NODE={host}"; if that machine is surely off, '
+        "move the lock file aside by hand"
+    )
+
+
 def known_owners(owners: tuple[Owner, ...], evidence: Evidence) -> tuple[Owner, ...]:
     """Those of `owners` whose host is not foreign, or all where each host is.
 
@@ -278,12 +305,14 @@ def known_owners(owners: tuple[Owner, ...], evidence: Evidence) -> tuple[Owner, 
     nobody has heard of, the second reading is dropped: without this no 2.1 lock could ever be
     released. Where both are known, both count.
     """
-    known = tuple(
-        owner
-        for owner in owners
-        if (facts := evidence.hosts.get(owner.host)) is None or facts.kind != FOREIGN
-    )
-    return known or owners
+    if len(owners) == 1:
+        return owners
+    known = []
+    for owner in owners:
+        facts = evidence.hosts.get(owner.host)
+        if facts is None or facts.kind != FOREIGN:
+            known.append(owner)
+    return tuple(known) or owners
 
 
 def judge(lock: LockFile, seen: Inspection | OSError, format: str, evidence: Evidence) -> Verdict:
@@ -300,7 +329,11 @@ def judge(lock: LockFile, seen: Inspection | OSError, format: str, evidence: Evi
             "the next look will tell; do nothing",
         )
     # Each claim is one owner, however many ways there are to read its name.
-    claims = [grammar.owners_of_claim(format, lock.name, claim) for claim in lock.claims]
+    claims = (
+        [lock.owners]
+        if len(lock.claims) == 1
+        else [grammar.owners_of_claim(format, lock.name, claim) for claim in lock.claims]
+    )
     named = seen.named_claim()
     if named is not None and named not in lock.claims:
         claims.append(grammar.owners_of_claim(format, lock.name, named))
@@ -339,14 +372,22 @@ def _judge_claims(
     claims: list[tuple[Owner, ...]], seen: Inspection, evidence: Evidence
 ) -> Verdict:
     """The verdict on a file with these claims, each a tuple of the readings of its name."""
-    verdicts = [
-        judge_owner(owner, seen.changed_at, evidence)
-        for readings in claims
-        for owner in known_owners(readings, evidence)
-    ]
-    verdict = min(verdicts, key=lambda one: _MOST_ALIVE_FIRST.index(one.state))
-    expired = seen.expires_at < evidence.now + evidence.clock_offset
-    return Verdict(verdict.state, verdict.why, verdict.remedy, verdict.owner, expired)
+    changed_at = seen.changed_ns / 1e9
+    verdict = None
+    for readings in claims:
+        for owner in known_owners(readings, evidence) if len(readings) > 1 else readings:
+            one = judge_owner(owner, changed_at, evidence)
+            if verdict is None or _rank(one) < _rank(verdict):
+                verdict = one
+    if verdict is None:
+        return _unsure("nothing names its owner", (), _MOVE_ASIDE)
+    if seen.expires_ns / 1e9 >= evidence.now + evidence.clock_offset:
+        return verdict
+    return Verdict(verdict.state, verdict.why, verdict.remedy, verdict.owner, True)
+
+
+def _rank(verdict: Verdict) -> int:
+    return _MOST_ALIVE_FIRST.index(verdict.state)
 
 
 _MOVE_ASIDE = "make sure that no Mailman uses it, then move it aside by hand"

@@ -1,0 +1,1 @@
+"""Tests of what observes: cluster, commands, processes, clocks, hosts, user."""

@@ -1,0 +1,1 @@
+"""Tests of list configurations and their half-finished saves."""

@@ -1,0 +1,1 @@
+"""Tests of the lock library: grammar, directory, verdicts, holding, release."""

@@ -1,0 +1,91 @@
+"""Fixtures: private lock directories, and processes that look like Mailman's."""
+
+from __future__ import annotations
+
+import grp
+import itertools
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from mailman_ha.locks.grammar import FORMAT_3, FORMAT_21
+
+from tests.installations import test_user
+from tests.locks.peer import Peer
+from tests.locks.share import Share
+
+_PREFIX = "mailman-ha-locks-"
+
+
+@pytest.fixture(scope="session")
+def lock_space() -> Iterator[Path]:
+    """A directory that Mailman's user may enter, in memory where there is such a place: these
+    tests make some ten thousand small files."""
+    parent = Path("/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir())
+    for left in parent.glob(f"{_PREFIX}*"):  # of runs that were killed
+        owner = left.name[len(_PREFIX) :].partition("-")[0]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    space = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
+    space.chmod(0o755)
+    yield space
+    shutil.rmtree(space)
+
+
+@pytest.fixture
+def make_share(lock_space: Path) -> Iterator[Callable[..., Share]]:
+    top = Path(tempfile.mkdtemp(dir=lock_space))
+    top.chmod(0o755)
+    count = itertools.count()
+
+    def make(format: str = FORMAT_21) -> Share:
+        path = top / str(next(count))
+        path.mkdir(mode=0o755)
+        return Share(path, format)
+
+    yield make
+    shutil.rmtree(top)
+
+
+@pytest.fixture
+def share(make_share: Callable[..., Share]) -> Share:
+    """A lock directory of Mailman 2.1."""
+    return make_share()
+
+
+@pytest.fixture(params=[FORMAT_21, FORMAT_3])
+def either_share(request: pytest.FixtureRequest, make_share: Callable[..., Share]) -> Share:
+    """A lock directory of either version."""
+    return make_share(request.param)
+
+
+@pytest.fixture(scope="session")
+def peer() -> Iterator[Peer]:
+    """Another process, Mailman's user's, that contends for locks."""
+    user, group = test_user()
+    one = Peer(pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def living_mailman() -> Iterator[Callable[[], int]]:
+    """Starts a process that looks like one of Mailman's; returns its pid."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> int:
+        process = subprocess.Popen(
+            ["mailman-ha-test-qrunner", "600"], executable="/bin/sleep", stdin=subprocess.DEVNULL
+        )
+        started.append(process)
+        return process.pid
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
