@@ -62,10 +62,20 @@ def test_clock_set_back_in_the_midst_of_measuring_makes_it_more_uncertain_not_le
 def test_slow_share_makes_it_more_uncertain(
     directory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = InterposedOs({2: lambda: time.sleep(0.2)})
+    slow = InterposedOs({number: lambda: time.sleep(0.2) for number in range(30)})
     monkeypatch.setattr(clocks, "os", slow)
     skew = clocks.measure_skew(directory)
     assert 0.15 <= skew.uncertainty < 3.0 and abs(skew.offset) <= skew.uncertainty
+
+
+def test_one_slow_answer_of_a_busy_share_does_not(
+    directory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = InterposedOs({2: lambda: time.sleep(0.2)})
+    monkeypatch.setattr(clocks, "os", slow)
+    skew = clocks.measure_skew(directory)
+    assert slow.made[2] == "utime"
+    assert abs(skew.offset) <= skew.uncertainty < 0.15
 
 
 def test_killed_in_the_midst_it_leaves_no_file(directory: int, tmp_path: Path) -> None:
