@@ -21,7 +21,7 @@ def test_lock_of_fenced_node_is_released_and_mailman_starts(
     agents: Agents, installation: Installation, online: bool
 ) -> None:
     dead = installation.make_dead_lock("n2", 4242)
-    agents.cluster(picture(NodePicture(online=online, fenced_at=time.time() + 5)))
+    agents.cluster(picture(NodePicture(online=online, fenced_at=time.time() + 60)))
     done = agents.master("start", installation)
     assert done.code == 0, done.stderr
     assert agents.master("monitor", installation, level=10).code == 0
@@ -100,7 +100,7 @@ def test_lock_with_two_readings_is_kept_while_one_owner_may_live(
     installation = make_installation("standin")
     dead = installation.make_dead_lock("n2", 5, last="12")
     before = identity(dead.lock)
-    nodes = {"n1": NodePicture(), "n2": NodePicture(online=False, fenced_at=time.time() + 5)}
+    nodes = {"n1": NodePicture(), "n2": NodePicture(online=False, fenced_at=time.time() + 60)}
     agents.cluster(ClusterPicture({**nodes, "n2.5": NodePicture(online=False, unclean=True)}))
     done = agents.master("start", installation)
     assert done.code == 1
@@ -108,7 +108,7 @@ def test_lock_with_two_readings_is_kept_while_one_owner_may_live(
     assert identity(dead.lock) == before
     # Once both are dead, so is the lock.
     agents.cluster(ClusterPicture(
-        {**nodes, "n2.5": NodePicture(online=False, fenced_at=time.time() + 5)}
+        {**nodes, "n2.5": NodePicture(online=False, fenced_at=time.time() + 60)}
     ))
     assert agents.master("start", installation).code == 0
 
@@ -121,7 +121,7 @@ def test_lock_whose_content_contradicts_its_claim_is_kept(
 ) -> None:
     dead = installation.make_dead_lock("n2", 4242, content=content)
     before = identity(dead.lock)
-    agents.cluster(picture(NodePicture(online=False, fenced_at=time.time() + 5)))
+    agents.cluster(picture(NodePicture(online=False, fenced_at=time.time() + 60)))
     done = agents.master("start", installation)
     assert done.code == 1 and "content" in done.reason, done.stderr
     assert identity(dead.lock) == before
@@ -131,7 +131,7 @@ def test_unreadable_lock_is_kept(agents: Agents, installation: Installation) -> 
     dead = installation.make_dead_lock("n2", 4242)
     dead.lock.chmod(0)
     before = identity(dead.lock)
-    agents.cluster(picture(NodePicture(online=False, fenced_at=time.time() + 5)))
+    agents.cluster(picture(NodePicture(online=False, fenced_at=time.time() + 60)))
     done = agents.master("start", installation)
     assert done.code == 1 and "cannot be read" in done.reason, done.stderr
     assert identity(dead.lock) == before
@@ -151,7 +151,7 @@ def test_empty_lock_is_released_where_its_claim_names_a_fenced_owner(
 ) -> None:
     """Delayed writes lost in a power cut leave lock and claim empty (contract 1.3, state J)."""
     installation.make_dead_lock("n2", 4242, content=b"")
-    agents.cluster(picture(NodePicture(online=False, fenced_at=time.time() + 5)))
+    agents.cluster(picture(NodePicture(online=False, fenced_at=time.time() + 60)))
     done = agents.master("start", installation)
     assert done.code == 0, done.stderr
 
@@ -162,7 +162,7 @@ def test_lock_whose_claim_was_deleted_is_released_by_its_content(
     """A cleaner removed the claim file (contract 1.3, state I)."""
     dead = installation.make_dead_lock("n2", 4242)
     dead.claim.unlink()
-    agents.cluster(picture(NodePicture(online=False, fenced_at=time.time() + 5)))
+    agents.cluster(picture(NodePicture(online=False, fenced_at=time.time() + 60)))
     done = agents.master("start", installation)
     assert done.code == 0, done.stderr
 
@@ -173,7 +173,7 @@ def test_nothing_is_released_in_maintenance_mode(
     dead = installation.make_dead_lock("n2", 4242)
     before = identity(dead.lock)
     agents.cluster(
-        picture(NodePicture(online=False, fenced_at=time.time() + 5), maintenance=True)
+        picture(NodePicture(online=False, fenced_at=time.time() + 60), maintenance=True)
     )
     done = agents.master("start", installation)
     assert done.code == 1 and "maintenance" in done.reason
