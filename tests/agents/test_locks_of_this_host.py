@@ -136,17 +136,18 @@ def test_lock_taken_before_this_host_booted_is_released(
 ) -> None:
     """A time namespace in which the host has just booted; the pid is that of a process of now."""
     installation = make_installation("standin")
-    uptime = int(float(Path("/proc/uptime").read_text().split()[0]))
     with subprocess.Popen(LASTING) as process:
         try:
             time.sleep(0.2)
             installation.make_dead_lock(pid=process.pid)
-            time.sleep(3)
+            time.sleep(2)
+            # Whole seconds, rounded down: the boot is put up to one second before this moment.
+            uptime = int(float(Path("/proc/uptime").read_text().split()[0]))
             wrapper = agents.directory / "after-boot"
             agent = Path(__file__).resolve().parent.parent.parent / "agents" / "mailman-master"
             wrapper.write_text(
                 "#!/bin/sh\nexec unshare --time --fork --boottime "
-                f"-{uptime + 1} {agent} \"$@\"\n"
+                f"-{uptime} {agent} \"$@\"\n"
             )
             wrapper.chmod(0o755)
             done = agents.run(str(wrapper), "start", installation)
