@@ -5,6 +5,7 @@ No cluster runs in these nodes; they are only booted.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -163,7 +164,11 @@ class Traces:
         self.pids = {supervisor, *lab.inits().values()}
         for node in lab.node_names:
             self.pids |= {process.pid for process in lab.processes(node)}
-        self.networks = {os.readlink(f"/proc/{pid}/ns/net") for pid in self.pids}
+        self.networks = set()
+        for pid in self.pids:
+            # Commands that a node runs while it boots may have ended since.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                self.networks.add(os.readlink(f"/proc/{pid}/ns/net"))
         self.networks.discard(os.readlink("/proc/self/ns/net"))
         assert len(self.networks) == 3, "the supervisor and two nodes"
         assert len(self.pids) >= 3

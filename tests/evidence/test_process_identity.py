@@ -19,6 +19,7 @@ from mailman_ha.agents import lock_evidence
 from mailman_ha.evidence import process_identity, process_table
 from mailman_ha.mailman.location import Location
 
+LIBRARY = Path(process_table.__file__).resolve().parents[2]
 SLEEP = "/bin/sleep"
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -212,6 +213,24 @@ def test_process_in_the_midst_of_exec_is_not_missed(
 
     monkeypatch.setattr(psutil.Process, "cmdline", cmdline)
     assert process.pid in {one.pid for one in process_table.read_all()}
+
+
+def test_process_whose_session_began_outside_its_container_is_no_kernel_thread() -> None:
+    """Its session is 0 then, as a kernel thread's is."""
+    program = (
+        "import os; from mailman_ha.evidence import process_identity; "
+        "found = process_identity.read(os.getpid()); "
+        "print(found.session, found.kernel_thread)"
+    )
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program],
+        env={"PYTHONPATH": str(LIBRARY)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "0 False\n"
 
 
 def test_table_is_read_while_processes_come_and_go() -> None:

@@ -18,6 +18,9 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 #: States in which a process no longer runs: zombie, dead, and "dead" as older kernels write it.
 _ENDED = frozenset("ZXx")
 
+#: PF_KTHREAD in the flags of /proc/PID/stat (the kernel's include/linux/sched.h).
+_KERNEL_THREAD = 0x00200000
+
 
 @record
 class ProcessStat:
@@ -29,6 +32,7 @@ class ProcessStat:
     group: int
     session: int
     started_ticks: int
+    kernel_thread: bool = False
 
     @property
     def ended(self) -> bool:
@@ -58,7 +62,7 @@ def read(pid: int) -> ProcessStat | None:
         return None
     return ProcessStat(
         pid, fields[0].decode("ascii", "replace"), int(fields[1]), int(fields[2]),
-        int(fields[3]), int(fields[19]),
+        int(fields[3]), int(fields[19]), bool(int(fields[6]) & _KERNEL_THREAD),
     )
 
 

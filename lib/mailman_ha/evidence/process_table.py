@@ -64,10 +64,14 @@ def read_all() -> tuple[Process, ...]:
 
 def _arguments(one: psutil.Process, stat: ProcessStat) -> tuple[str, ...]:
     """The arguments of a process. In the midst of exec it has none for a moment, and a runner
-    that is just being started must not be missed; kernel threads (session 0) never have any."""
+    that is just being started must not be missed; kernel threads and zombies never have any.
+
+    (Session 0 would not tell them apart: in a container it is also that of a process whose
+    session began outside.)
+    """
     for _ in range(10):
         arguments = tuple(one.cmdline())
-        if arguments or stat.session == 0:
+        if arguments or stat.kernel_thread or stat.ended:
             break
         time.sleep(0.001)
     return arguments
