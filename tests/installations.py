@@ -27,6 +27,8 @@ from hashlib import sha1
 from pathlib import Path
 from typing import ClassVar
 
+from mailman_ha.evidence import process_identity
+
 from tests import standin
 from tests.mailman3_venv import ensure_mailman3
 from tests.private_processes import (
@@ -291,6 +293,20 @@ class Installation:
         masters = self.masters()
         assert len(masters) < 2, f"two masters: {masters}"
         return masters[0].pid if masters else None
+
+    def kill(self, pid: int) -> None:
+        """SIGKILL a process and wait until the kernel calls it ended, if only as a zombie.
+
+        Before that it has no arguments any more but still counts as running: for as long as its
+        memory takes to be given back.
+        """
+        started = process_identity.read(pid)
+        assert started is not None
+        os.kill(pid, signal.SIGKILL)
+        wait_until(
+            lambda: not process_identity.is_alive(pid, started.started_ticks), 10,
+            f"process {pid} has ended",
+        )
 
     def runner_pids(self) -> dict[tuple[str, int, int], list[int]]:
         """Pids by (runner, slice, slices); more than one pid means a doubled slice."""

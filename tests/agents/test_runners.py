@@ -27,8 +27,7 @@ def test_killed_master_is_seen_its_runners_are_ended_and_one_set_is_started(
     agents: Agents, installation: Installation
 ) -> None:
     assert agents.master("start", installation).code == 0
-    os.kill(installation.master_pid() or 0, signal.SIGKILL)
-    wait_until(lambda: not installation.masters(), 5, "the master is gone")
+    installation.kill(installation.master_pid() or 0)
     assert installation.runners()
     seen = agents.master("monitor", installation)
     assert seen.code == 1 and "runners live on" in seen.reason
@@ -44,7 +43,7 @@ def test_start_ends_orphaned_runners_before_it_starts_new_ones(
     agents: Agents, installation: Installation
 ) -> None:
     installation.start_by_hand()
-    os.kill(installation.master_pid() or 0, signal.SIGKILL)
+    installation.kill(installation.master_pid() or 0)
     done = agents.master("start", installation)
     assert done.code == 0, done.stderr
     assert_one_runner_on_each_slice(installation)
@@ -74,7 +73,7 @@ def test_runner_that_the_master_gave_up_fails_level_10_and_not_level_0(
         pids = installation.runner_pids().get(key)
         if not pids:
             break
-        os.kill(pids[0], signal.SIGKILL)
+        installation.kill(pids[0])
         gone = pids[0]
         wait_until(
             lambda gone=gone: gone not in installation.runner_pids().get(key, []), 10, "killed"
@@ -189,7 +188,7 @@ def test_master_killed_during_stop_leaves_no_lock_behind(
     agents: Agents, installation: Installation
 ) -> None:
     assert agents.master("start", installation).code == 0
-    os.kill(installation.master_pid() or 0, signal.SIGKILL)
+    installation.kill(installation.master_pid() or 0)
     assert agents.master("stop", installation).code == 0
     assert not installation.master_lock.exists()
 
