@@ -17,7 +17,7 @@ LIBRARY   = $(PREFIX)/lib/mailman-ha
 
 PYTHON   ?= /usr/bin/python3
 VENV      = .venv
-AGENTS    = mailman-master list-lock-janitor
+AGENTS    = mailman-master qfiles-slice list-lock-janitor
 
 .PHONY: all install uninstall test test-cluster demo bench lint venv test-packages lab-packages \
     clean

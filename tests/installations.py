@@ -699,7 +699,8 @@ class Mailman3(Installation):
         self.in_queue = self.queue_dir / "in"
         self.log_dir = self.var_dir / "logs"
         self.lmtp_port = free_port()
-        self._runner_slices = {name: (slices or {}).get(name, 1) for name in runners}
+        self._instances = dict(slices or {})
+        self._runner_slices = {name: self._instances.get(name, 1) for name in runners}
         if template is not None:
             shutil.copytree(template, self.var_dir)
         else:
@@ -726,7 +727,11 @@ class Mailman3(Installation):
                     "sleep_time: 0.2s\n"
                 )
             else:
-                sections.append(f"[runner.{name}]\nstart: no\n")
+                # What is sliced without the master: the runners of qfiles-slice.
+                instances = self._instances.get(name, 1)
+                sections.append(
+                    f"[runner.{name}]\nstart: no\ninstances: {instances}\nsleep_time: 0.2s\n"
+                )
         return "".join(sections)
 
     @classmethod

@@ -14,10 +14,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from types import MappingProxyType
 from xml.sax.saxutils import quoteattr
 
 import pytest
@@ -104,13 +105,30 @@ class Agents:
         self.state_dir = self.directory / "state"
         self.state_dir.mkdir()
         self._bin = self.directory / "bin"
+        self.forget_programs()
+
+    def forget_programs(self) -> None:
+        """Back to two nodes that are well, no resources, and no node attributes."""
+        shutil.rmtree(self._bin, ignore_errors=True)
         self._bin.mkdir()
         self.cluster(ClusterPicture({"n1": NodePicture(), "n2": NodePicture()}))
+        self.resources("")
+        self.program("attrd_updater", f'echo "$@" >> {self._bin}/attributes')
 
     def cluster(self, picture: ClusterPicture) -> None:
         """Make crm_mon show `picture` from now on."""
         (self._bin / "cluster.xml").write_text(picture.xml())
         self.program("crm_mon", f"exec cat {self._bin}/cluster.xml")
+
+    def resources(self, xml: str) -> None:
+        """Make cibadmin show these resources from now on (elements of the section resources)."""
+        (self._bin / "resources.xml").write_text(f"<resources>{xml}</resources>")
+        self.program("cibadmin", f"exec cat {self._bin}/resources.xml")
+
+    def attribute_calls(self) -> list[str]:
+        """The arguments of each call of attrd_updater so far."""
+        path = self._bin / "attributes"
+        return path.read_text().splitlines() if path.exists() else []
 
     def program(self, name: str, script: str) -> Path:
         """Put a shell script called `name` in front of PATH."""
@@ -133,13 +151,48 @@ class Agents:
         timeout: float = 60.0,
         interval: int | None = None,
         whole_path: bool = True,
+        instance: str = "mailman",
+        node: str = "n1",
+        state_dir: Path | None = None,
+        before: Sequence[str] = (),
         **parameters: str,
     ) -> AgentRun:
         """Run one action; `timeout` (seconds) is told to the agent as Pacemaker tells it.
 
         A monitor is a recurring one unless `interval` is 0. `parameters` come on top of those of
-        the installation. Without `whole_path` PATH has nothing but the test's own programs.
+        the installation; a parameter with the empty value is taken away. Without `whole_path` PATH
+        has nothing but the test's own programs. `before` are words in front of the agent's path,
+        of a program that executes it.
         """
+        environ = self.environment(
+            action, installation, level, timeout, interval, whole_path, instance, node, state_dir,
+            parameters,
+        )
+        started = time.monotonic()
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            done = subprocess.run(
+                [*before, AGENTS / agent, action], env=environ, stdin=subprocess.DEVNULL,
+                stdout=out, stderr=err, timeout=timeout + 30, check=False,
+            )
+            seconds = time.monotonic() - started
+            out.seek(0)
+            err.seek(0)
+            return AgentRun(done.returncode, err.read().decode(), out.read().decode(), seconds)
+
+    def environment(
+        self,
+        action: str,
+        installation: Installation | Mapping[str, str],
+        level: int = 0,
+        timeout: float = 60.0,
+        interval: int | None = None,
+        whole_path: bool = True,
+        instance: str = "mailman",
+        node: str = "n1",
+        state_dir: Path | None = None,
+        parameters: Mapping[str, str] = MappingProxyType({}),
+    ) -> dict[str, str]:
+        """What Pacemaker hands an agent over; see run()."""
         if isinstance(installation, Installation):
             given = dict(installation.agent_parameters())
             names = {installation.host, socket.gethostname(), socket.getfqdn()}
@@ -147,31 +200,23 @@ class Agents:
         else:
             given = dict(installation)
         given.update(parameters)
+        given = {name: value for name, value in given.items() if value}
         environ = {
             "PATH": f"{self._bin}:/usr/sbin:/usr/bin:/sbin:/bin" if whole_path else str(self._bin),
             "OCF_ROOT": "/usr/lib/ocf",
             "OCF_RA_VERSION_MAJOR": "1",
             "OCF_RA_VERSION_MINOR": "1",
-            "OCF_RESOURCE_INSTANCE": "mailman",
-            "HA_RSCTMP": str(self.state_dir),
+            "OCF_RESOURCE_INSTANCE": instance,
+            "HA_RSCTMP": str(state_dir or self.state_dir),
             "OCF_RESKEY_CRM_meta_timeout": str(int(timeout * 1000)),
-            "OCF_RESKEY_CRM_meta_on_node": "n1",
+            "OCF_RESKEY_CRM_meta_on_node": node,
             "OCF_RESKEY_crm_feature_set": "3.16.2",
             **{f"OCF_RESKEY_{name}": value for name, value in given.items()},
         }
         if action == "monitor":
             environ["OCF_RESKEY_CRM_meta_interval"] = str(10000 if interval is None else interval)
             environ["OCF_CHECK_LEVEL"] = str(level)
-        started = time.monotonic()
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            done = subprocess.run(
-                [AGENTS / agent, action], env=environ, stdin=subprocess.DEVNULL, stdout=out,
-                stderr=err, timeout=timeout + 30, check=False,
-            )
-            seconds = time.monotonic() - started
-            out.seek(0)
-            err.seek(0)
-            return AgentRun(done.returncode, err.read().decode(), out.read().decode(), seconds)
+        return environ
 
     def master(self, action: str, installation: Installation | Mapping[str, str],
                **how: object) -> AgentRun:
@@ -183,8 +228,39 @@ class Agents:
         """Run list-lock-janitor."""
         return self.run("list-lock-janitor", action, installation, **how)  # type: ignore[arg-type]
 
+    def slice(
+        self,
+        action: str,
+        installation: Installation | Mapping[str, str],
+        number: int = 0,
+        count: int = 4,
+        *,
+        queue: str = "in",
+        clone: bool = True,
+        **how: object,
+    ) -> AgentRun:
+        """Run qfiles-slice for one slice, as an instance of a globally-unique clone or, without
+        `clone`, as a resource of its own."""
+        how = {**slice_options(number, count, queue, clone), **how}
+        return self.run("qfiles-slice", action, installation, **how)  # type: ignore[arg-type]
+
     def close(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def slice_options(number: int, count: int, queue: str, clone: bool) -> dict[str, str]:
+    """Instance and parameters of one slice, as Pacemaker gives them to a clone or a primitive."""
+    if not clone:
+        return {
+            "instance": f"slice-{queue}-{number}", "slice": str(number), "slices": str(count),
+            "queue": queue,
+        }
+    meta = {"clone": str(number), "clone_max": str(count), "clone_node_max": str(count),
+            "globally_unique": "true"}
+    return {
+        "instance": f"slice-{queue}:{number}", "queue": queue,
+        **{f"CRM_meta_{name}": value for name, value in meta.items()},
+    }
 
 
 def in_the_place_of_a_runner(installation: Installation, program: str) -> list[str]:

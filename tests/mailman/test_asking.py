@@ -23,7 +23,7 @@ SOUND: dict[str, Any] = {
     "var_dir": "/var/mm", "pid_file": "/var/mm/data/master.pid", "bin_dir": "/usr/lib/mm/bin",
     "log_dir": "/var/log/mm", "master_lock": "/var/mm/locks/master-qrunner", "release": "2.1.39",
     "config": "/usr/lib/mm/Mailman/mm_cfg.py", "user": "list", "group": "list",
-    "runners": [["ArchRunner", 1], ["IncomingRunner", 4]],
+    "runners": [["ArchRunner", 1], ["IncomingRunner", 4]], "instances": [["in", 4], ["out", 8]],
     "queues": {"IN": "/var/mm/qfiles/in", "OUT": "/var/mm/qfiles/out"},
 }
 PATHS = ("lock_dir", "queue_dir", "lists_dir", "var_dir", "pid_file", "master_lock")
@@ -44,6 +44,7 @@ def test_sound_answer_is_read() -> None:
     for name in (*PATHS, "bin_dir", "log_dir", "release", "config", "user", "group"):
         assert getattr(answer, name) == SOUND[name]
     assert answer.runners == (("ArchRunner", 1), ("IncomingRunner", 4))
+    assert answer.instances == (("in", 4), ("out", 8))
     assert dict(answer.queues) == SOUND["queues"]
 
 
@@ -75,7 +76,7 @@ def test_path_that_is_none_is_refused_with_its_name(field: str, value: Any) -> N
     ("runners", [["in", 1.5]]), ("runners", [["in", True]]), ("runners", [["in", -1]]),
     ("runners", [["in", 10**9]]), ("runners", [[5, 1]]), ("runners", [[None, 1]]),
     ("runners", [["in", float("inf")]]), ("runners", [["in", float("nan")]]),
-    ("runners", {"in": 1}), ("queues", ...), ("queues", None), ("queues", "x"), ("queues", [1]),
+    ("runners", {"in": 1}), ("instances", ...), ("instances", [["in", "1"]]), ("queues", ...), ("queues", None), ("queues", "x"), ("queues", [1]),
     ("queues", {"IN": 5}), ("queues", {"IN": None}), ("queues", {"IN": "relative"}),
     ("queues", {"IN": "/a\0b"}), ("queues", [["IN", "/x"]]),
     ("user", 5), ("user", None), ("user", "a\0b"), ("user", "a\nb"), ("group", ["x"]),

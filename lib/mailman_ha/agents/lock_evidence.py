@@ -16,6 +16,8 @@ from mailman_ha.evidence.hosts import ThisHost
 from mailman_ha.locks import directory as lock_directory
 from mailman_ha.locks.verdict import THIS_HOST, Evidence, ProcessFacts
 from mailman_ha.mailman import processes
+from mailman_ha.mailman.location import VERSION_21
+from mailman_ha.ocf.escape import escape
 from mailman_ha.ocf.record import record, replace
 
 TYPE_CHECKING = False
@@ -126,6 +128,31 @@ def gather(
     )
 
 
+def host_name_trouble(site: Installation, around: Surroundings) -> str:
+    """Why this host's name would make its locks nobody's: '' where it names this node.
+
+    A lock signed ``localhost`` could, after a failover, be anyone's: better no start than one
+    that the next node can never follow.
+    """
+    if around.cluster is None or len(around.cluster.nodes) < 2:
+        return ""
+    here = around.this_host
+    name = lock_host(site, here)
+    facts = hosts.resolve((name,), here, around.host_map, around.cluster)[name]
+    if facts.kind == THIS_HOST:
+        return ""
+    return (
+        f"Mailman would sign its locks as host {escape(name)}, which "
+        + (facts.why or "is no name of this node")
+        + f"; correct the host name (/etc/hosts) or set host_map=\"{here.node or 'NODE'}={name}\""
+    )
+
+
+def lock_host(site: Installation, here: ThisHost) -> str:
+    """The host name that the Mailman of `site` signs its locks with (facts, section 2)."""
+    return here.hostname if site.location.version == VERSION_21 else here.fqdn
+
+
 def process_facts(pid: int, site: Installation) -> ProcessFacts | None:
     """What is known of the process `pid`; None where it is gone or only waits to be reaped."""
     if not process_identity.exists(pid):
@@ -147,6 +174,4 @@ def process_facts(pid: int, site: Installation) -> ProcessFacts | None:
 
 
 def _shown(arguments: tuple[str, ...]) -> str:
-    from mailman_ha.ocf.escape import escape
-
     return escape(" ".join(arguments), 120) or "a kernel thread"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
+from mailman_ha.agents.qfiles_slice import state_file as slice_state
 from mailman_ha.evidence import hosts, process_table
 from mailman_ha.evidence.hosts import ThisHost
 from mailman_ha.evidence.user_identity import ActingAs
@@ -108,14 +109,34 @@ def make_lock_dir(call: Call, site: Installation) -> None:
 
 
 def own_processes(
-    call: Call, site: Installation | None, remembered: RememberedMaster | None = None
+    call: Call,
+    site: Installation | None,
+    remembered: RememberedMaster | None = None,
+    with_slices: bool = False,
 ) -> MailmanProcesses:
     """Mailman's processes on this host, found in /proc alone: nothing of the share is touched.
 
     Without `site`, whatever the parameters could mean counts, and what Mailman said of itself
-    when it was last asked.
+    when it was last asked. Runners that qfiles-slice started on this node belong to that and are
+    left out, unless `with_slices`.
     """
     call.deadline.doing("reading the table of processes")
+    found = _processes(call, site, remembered)
+    if with_slices:
+        return found
+    slices = {state.identity for state in slice_state.read_all(call.state_dir)}
+    return MailmanProcesses(
+        found.masters,
+        tuple(
+            one for one in found.runners
+            if (one.pid, one.process.stat.started_ticks) not in slices
+        ),
+    )
+
+
+def _processes(
+    call: Call, site: Installation | None, remembered: RememberedMaster | None
+) -> MailmanProcesses:
     if site is not None:
         return processes.select(
             process_table.read_all(), site.locations, site.user.uid, site.answer.var_dir,

@@ -82,6 +82,18 @@ def command_line(pid: int) -> tuple[str, ...]:
     return tuple(os.fsdecode(part) for part in raw.rstrip(b"\0").split(b"\0")) if raw else ()
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether the process `pid` has a handler for the signal `number`; False where it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"SigCgt:"):
+                    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    except OSError:
+        pass
+    return False
+
+
 def booted_at() -> float:
     """When this host booted, in seconds since the epoch by the clock as it is set now.
 

@@ -78,16 +78,19 @@ def take(
     lifetime: float,
     wait: float,
     format: str = grammar.FORMAT_3,
+    breaks_expired: bool = True,
+    pid: int | None = None,
 ) -> Holding:
     """Take `lock_name` in the directory open as `directory` (whose absolute path is `path`).
 
     `lifetime` and `wait` are in seconds; the claim file is named as Mailman `format` names one.
-    An expired lock is broken as Mailman breaks one. Raises NotHeldError when the lock is still
-    another's after `wait`, OSError where the directory does not take files.
+    An expired lock is broken as Mailman breaks one, unless `breaks_expired` is False. Raises
+    NotHeldError when the lock is still another's after `wait`, OSError where the directory does
+    not take files. `pid` is for a lock that is taken in the name of another process of this host,
+    which then holds it until somebody finds that process gone.
     """
-    pid = os.getpid()
     claim_name = grammar.claim_name(
-        format, lock_name, host, pid, int.from_bytes(os.urandom(4), "big")
+        format, lock_name, host, pid or os.getpid(), int.from_bytes(os.urandom(4), "big")
     )
     file = os.open(
         claim_name,
@@ -106,7 +109,7 @@ def take(
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(file)
-        _wait_for(holding, wait)
+        _wait_for(holding, wait, breaks_expired)
     except BaseException:  # the caller gets no holding, so nobody else would give it up
         try:
             holding.give_up()
@@ -116,7 +119,7 @@ def take(
     return holding
 
 
-def _wait_for(holding: Holding, wait: float) -> None:
+def _wait_for(holding: Holding, wait: float, breaks_expired: bool) -> None:
     """Try until the claim of `holding` has the lock. Raises NotHeldError after `wait` seconds."""
     directory, lock_name, claim_name = holding.directory, holding.lock_name, holding.claim_name
     give_up_at = time.monotonic() + wait
@@ -140,7 +143,7 @@ def _wait_for(holding: Holding, wait: float) -> None:
             return
         if time.monotonic() >= give_up_at:
             raise NotHeldError(_holder_of(directory, lock_name))
-        if not _break_if_expired(directory, lock_name, claim_name):
+        if not (breaks_expired and _break_if_expired(directory, lock_name, claim_name)):
             time.sleep(POLL)
 
 

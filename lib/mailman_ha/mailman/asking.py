@@ -52,6 +52,7 @@ fields = [
 text = ['%s: %s' % (quoted(k), quoted(v)) for k, v in fields]
 text.append('"queues": {%s}' % ', '.join(
     ['%s: %s' % (quoted(k), quoted(v)) for k, v in sorted(queues.items())]))
+text.append('"instances": []')
 text.append('"runners": [%s]' % ', '.join(
     ['[%s, %d]' % (quoted(n), s) for n, s in c.QRUNNERS]))
 sys.stdout.write('\\nmailman-ha-answer:{%s}\\n' % ', '.join(text))
@@ -65,9 +66,11 @@ from mailman.core.initialize import initialize_1
 initialize_1(sys.argv[1])
 from mailman.version import VERSION
 runners = []
+instances = []
 queues = {}
 for section in config.runner_configs:
     name = section.name.split('.', 1)[1]
+    instances.append([name, int(section.instances)])
     if str(section.start).strip().lower() in ('yes', 'true', '1', 'on', 'enabled'):
         runners.append([name, int(section.instances)])
     path = section.path.strip()
@@ -79,7 +82,7 @@ print('\\nmailman-ha-answer:' + json.dumps({
     'lock_dir': config.LOCK_DIR, 'queue_dir': config.QUEUE_DIR, 'lists_dir': config.LIST_DATA_DIR,
     'var_dir': config.VAR_DIR, 'pid_file': config.PID_FILE, 'bin_dir': config.BIN_DIR,
     'log_dir': config.LOG_DIR, 'master_lock': config.LOCK_FILE, 'release': VERSION,
-    'config': config.filename, 'queues': queues, 'runners': runners}))
+    'config': config.filename, 'queues': queues, 'runners': runners, 'instances': instances}))
 """
 
 #: Where 2.1's settings may be changed, under the prefix.
@@ -99,8 +102,11 @@ class CannotAsk(Exception):
 class Answer:
     """What Mailman said of itself. Paths are absolute; `runners` pairs each runner that the
     master starts with its number of slices; `queues` maps a queue's name to its directory.
+    `instances` pairs each runner of Mailman 3, started by the master or not, with the number of
+    slices that its configuration gives it.
 
-    `user` and `group` are empty for Mailman 3, which does not configure them.
+    `user` and `group` are empty for Mailman 3, which does not configure them, and `instances` is
+    for 2.1.
     """
 
     lock_dir: str
@@ -117,6 +123,7 @@ class Answer:
     queues: tuple[tuple[str, str], ...]
     user: str = ""
     group: str = ""
+    instances: tuple[tuple[str, int], ...] = ()
 
 
 def ask(
@@ -221,7 +228,10 @@ def parse(text: str) -> Answer:
         if not isinstance(value, str) or not _is_clean(value):
             raise CannotAsk(f"Mailman's {name} is no name: {escape(repr(value), 80)}")
         texts[name] = value
-    return Answer(**texts, runners=_runners(given), queues=_queues(given))
+    return Answer(
+        **texts, runners=_counts(given, "runners"), queues=_queues(given),
+        instances=_counts(given, "instances"),
+    )
 
 
 def _path(what: str, path: str) -> str:
@@ -240,17 +250,17 @@ def _is_clean(text: str) -> bool:
     return "\0" not in text and "\n" not in text
 
 
-def _runners(given: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+def _counts(given: dict[str, Any], field: str) -> tuple[tuple[str, int], ...]:
     try:
-        runners = tuple((name, count) for name, count in given["runners"])
+        counts = tuple((name, count) for name, count in given[field])
     except (KeyError, TypeError, ValueError) as error:
-        raise CannotAsk("Mailman's answer lacks its runners") from error
-    for name, count in runners:
+        raise CannotAsk(f"Mailman's answer lacks its {field}") from error
+    for name, count in counts:
         if not isinstance(name, str) or type(count) is not int:
-            raise CannotAsk("Mailman's answer lacks its runners")
+            raise CannotAsk(f"Mailman's answer lacks its {field}")
         if not 0 <= count <= GREATEST_SLICES:
             raise CannotAsk(f"Mailman's runner {escape(name, 80)} has {count} slices")
-    return runners
+    return counts
 
 
 def _queues(given: dict[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -264,6 +274,7 @@ def _as_json(answer: Answer) -> dict[str, Any]:
     kept: dict[str, Any] = {name: getattr(answer, name) for name in _TEXTS}
     kept.update(
         runners=[list(pair) for pair in answer.runners],
+        instances=[list(pair) for pair in answer.instances],
         queues=dict(answer.queues), user=answer.user, group=answer.group,
     )
     return kept

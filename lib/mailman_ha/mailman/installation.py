@@ -23,9 +23,25 @@ QUEUES_21 = {
     "RetryRunner": "RETRY",
 }
 
+#: What the queues' directories are called where nobody changed 2.1's defaults.
+USUAL_DIRECTORIES_21 = {
+    "archive": "ArchRunner",
+    "bounces": "BounceRunner",
+    "commands": "CommandRunner",
+    "in": "IncomingRunner",
+    "news": "NewsRunner",
+    "out": "OutgoingRunner",
+    "virgin": "VirginRunner",
+    "retry": "RetryRunner",
+}
+
 #: Queues in which entries wait by design, so that their age says nothing: retries are left for
 #: 15 minutes at a time and for days; Mailman 3's digest and shunt queues are no runner's backlog.
 WAITING_QUEUES = ("RetryRunner", "retry", "digest", "shunt", "bad")
+
+#: Mailman 3's runners that take from no queue, and queues that no runner serves.
+RUNNERS_WITHOUT_QUEUE_3 = ("lmtp", "rest", "task")
+QUEUES_WITHOUT_RUNNER_3 = ("shunt", "bad")
 
 #: Mailman 3's usual users, Debian's first; 2.1 names its own.
 USERS_3 = ("list", "mailman")
@@ -88,9 +104,24 @@ class Installation:
         queues = dict(self.answer.queues)
         if self.location.version == VERSION_21:
             return queues.get(QUEUES_21.get(runner, ""))
-        if runner in ("lmtp", "rest", "task"):
+        if runner in RUNNERS_WITHOUT_QUEUE_3:
             return None
         return queues.get(runner)
+
+    def runners_by_queue(self) -> dict[str, str]:
+        """The runner of each queue that one serves, by the name of the queue's directory."""
+        if self.location.version == VERSION_21:
+            queues = dict(self.answer.queues)
+            return {
+                os.path.basename(queues[key]): runner
+                for runner, key in QUEUES_21.items()
+                if key in queues
+            }
+        return {
+            name: name
+            for name, _ in self.answer.queues
+            if name not in RUNNERS_WITHOUT_QUEUE_3 + QUEUES_WITHOUT_RUNNER_3
+        }
 
 
 def find_user(name: str, group: str) -> User:

@@ -31,8 +31,9 @@ class Call:
     Only a stop or a probe can have `faults`: what is wrong with parameters in whose place the
     defaults stand, so what it finds gone may still be there under the value that was meant.
     `check_level` is the highest level the agent offers that is not above the one asked for.
-    `node` is the cluster's name for this node (None by hand); `clone_number` and `clone_max` are
-    None outside a clone.
+    `node` is the cluster's name for this node (None by hand); `clone_number`, `clone_max`
+    and `clone_node_max` are None outside a clone; `globally_unique` says whether the numbers of
+    its instances tell them apart.
     """
 
     action: str
@@ -48,6 +49,8 @@ class Call:
     state_path: str = environment.STATE_DIRECTORY
     clone_number: int | None = None
     clone_max: int | None = None
+    clone_node_max: int | None = None
+    globally_unique: bool = False
 
     def given(self, name: str) -> bool:
         """Whether the cluster configuration sets this parameter itself."""

@@ -159,6 +159,10 @@ def _call(
         state_path=environment.state_directory(environ),
         clone_number=environment.meta_number(environ, "clone"),
         clone_max=environment.meta_number(environ, "clone_max"),
+        clone_node_max=environment.meta_number(environ, "clone_node_max"),
+        globally_unique=environment.is_true(
+            environ.get("OCF_RESKEY_CRM_meta_globally_unique", "false")
+        ),
     )
 
 

@@ -10,13 +10,16 @@ import time
 
 from mailman_ha.agents import (
     bounded_child,
+    drain,
     lock_evidence,
     lock_sweep,
     mailman_end,
+    printed_output,
+    slice_claims,
     state_lines,
 )
 from mailman_ha.agents import site as agent_site
-from mailman_ha.agents.mailman_master import drain, judge, observe, state_file
+from mailman_ha.agents.mailman_master import judge, observe, state_file
 from mailman_ha.agents.mailman_master.observe import Snapshot
 from mailman_ha.agents.mailman_master.state_file import MasterState
 from mailman_ha.agents.site import Absent
@@ -24,7 +27,6 @@ from mailman_ha.evidence import command, process_table
 from mailman_ha.mailman.installation import Installation
 from mailman_ha.mailman.location import VERSION_21
 from mailman_ha.ocf import codes
-from mailman_ha.ocf.escape import escape
 from mailman_ha.ocf.outcome import Outcome, Refusal
 
 TYPE_CHECKING = False
@@ -50,9 +52,6 @@ RELEASE_SECONDS = 5.0
 #: What a stop spends at the most on letting Mailman 3's runners finish their messages (seconds).
 DRAIN_SECONDS = 20.0
 
-#: Beyond this size (bytes) what Mailman's processes have printed is dropped.
-PRINTED_LIMIT = 1 << 20
-
 
 def monitor(call: Call) -> Outcome:
     """Observe and judge; remember a master that is in good order for the light monitor."""
@@ -60,7 +59,7 @@ def monitor(call: Call) -> Outcome:
     outcome = judge.monitor(seen, call.check_level, call.seconds("max_queue_age"))
     if outcome.code in (codes.SUCCESS, codes.DEGRADED):
         _remember(call, seen)
-        _limit_printed(call)
+        printed_output.limit(call)
     return outcome
 
 
@@ -82,12 +81,13 @@ def start(call: Call) -> Outcome:
         if left:
             return Outcome(codes.ERR_GENERIC, f"could not end {_list(left)}")
     surroundings = functools.lru_cache(maxsize=1)(lambda: lock_evidence.look_around(call))
-    refusal = _host_name_trouble(site, surroundings())
+    refusal = lock_evidence.host_name_trouble(site, surroundings())
     if refusal:
         return Outcome(codes.ERR_INSTALLED, refusal)
     only = {site.master_lock}
     if site.location.version != VERSION_21:
         only.update(STARTUP_LOCKS_3)
+    only.update(slice_claims.on_queues(site, judge.queues_of_master(site)))
     report = lock_sweep.sweep(call, site, surroundings, only)
     refused = judge.after_sweep(report, site.master_lock, site)
     if refused is not None:
@@ -160,29 +160,6 @@ def _remember(call: Call, seen: Snapshot) -> None:
         state_file.write(state_file.path(call.state_dir, call.instance), state)
 
 
-def _host_name_trouble(site: Installation, around: lock_evidence.Surroundings) -> str:
-    """Why this host's name would make the master's lock nobody's: '' where it names this node.
-
-    A lock signed ``localhost`` could, after a failover, be anyone's: better no start than one
-    that the next node can never follow.
-    """
-    if around.cluster is None or len(around.cluster.nodes) < 2:
-        return ""
-    from mailman_ha.evidence.hosts import resolve
-    from mailman_ha.locks.verdict import THIS_HOST
-
-    here = around.this_host
-    name = here.hostname if site.location.version == VERSION_21 else here.fqdn
-    facts = resolve((name,), here, around.host_map, around.cluster)[name]
-    if facts.kind == THIS_HOST:
-        return ""
-    return (
-        f"Mailman would sign its locks as host {escape(name)}, which "
-        + (facts.why or "is no name of this node")
-        + f"; correct the host name (/etc/hosts) or set host_map=\"{here.node or 'NODE'}={name}\""
-    )
-
-
 def _start_mailman(call: Call, site: Installation) -> Outcome:
     """Run Mailman's own start command and wait for the master; its exit status is not believed."""
     place = site.location
@@ -192,7 +169,7 @@ def _start_mailman(call: Call, site: Installation) -> Outcome:
         else [place.starter, "-C", place.config, "start"]
     )
     call.deadline.doing(f"starting Mailman: {' '.join(arguments)}")
-    printed = _printed_path(call)
+    printed = printed_output.path(call)
     with open(printed, "wb") as output:
         starter = _spawn(arguments, site, output)
     take_back = call.deadline.at_expiry(starter.kill)
@@ -263,33 +240,8 @@ def _wait_until_up(
             )
 
 
-def _printed_path(call: Call) -> str:
-    return state_lines.path(call.state_dir, "mailman-master", call.instance, "printed")
-
-
 def _said(printed: str, starter: subprocess.Popen[bytes]) -> str:
-    """What the start command said last, in one line."""
-    try:
-        with open(printed, "rb") as file:
-            lines = file.read(65536).strip().splitlines()
-    except OSError:
-        lines = []
-    text = " ".join(escape(line.strip(), 200) for line in lines[-3:] if line.strip())
-    return (
-        f"its start command ended with status {starter.returncode} and said: {text}"
-        if text
-        else f"its start command ended with status {starter.returncode} and said nothing; see "
-        "Mailman's error log"
-    )
-
-
-def _limit_printed(call: Call) -> None:
-    """Keep what the daemons print, which nobody reads, from filling memory."""
-    try:
-        if os.stat(_printed_path(call)).st_size > PRINTED_LIMIT:
-            os.truncate(_printed_path(call), 0)
-    except OSError:
-        pass
+    return printed_output.said(printed, "its start command", starter.returncode)
 
 
 def _drain(call: Call, find: Callable[[], MailmanProcesses]) -> None:

@@ -8,6 +8,7 @@ from mailman_ha.mailman.processes import MailmanProcess, is_worker
 from mailman_ha.ocf import codes
 from mailman_ha.ocf.outcome import Outcome
 from mailman_ha.ocf.record import record
+from mailman_ha.queues import slices
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,6 +130,14 @@ def runner_trouble(snapshot: Snapshot, site: Installation, master: MailmanProces
         )
     # A process with only a title does not tell its slice.
     untold = {key[0] for key in running if key[1:] == (0, 1)}
+    configured = {name for name, count in site.answer.runners if count > 0}
+    extra = sorted(key for key in running if key[0] not in configured)
+    if extra:
+        return (
+            "running, though the configuration no longer has them: "
+            + ", ".join(_slice(key) for key in extra[:_SHOWN])
+            + "; a restart goes by the configuration as it is now"
+        )
     missing = [
         key for key in site.expected_runners()
         if key not in running and not (key[0] in untold and key[1] == 0)
@@ -205,7 +214,25 @@ def after_sweep(report: SweepReport, master_lock: str, site: Installation) -> Ou
             f"the master lock {site.lock_dir}/{master_lock} is kept: {kept.verdict.sentence()}"
             f"{also}",
         )
+    queues = queues_of_master(site)
+    for one in report.kept:
+        claimed = slices.of_lock_name(one.name)
+        if claimed is not None and claimed[0] in queues:
+            return Outcome(
+                codes.ERR_GENERIC,
+                f"the master would run the queue {claimed[0]}, but a runner on a slice of it has "
+                f"the claim {site.lock_dir}/{one.name}: {one.verdict.sentence()}; take the queue "
+                "from the master's configuration, or disable the qfiles-slice resources first",
+            )
     return None
+
+
+def queues_of_master(site: Installation) -> frozenset[str]:
+    """The queues that the master is configured to run, by the names of their directories."""
+    runs = dict(site.answer.runners)
+    return frozenset(
+        queue for queue, runner in site.runners_by_queue().items() if runs.get(runner, 0) > 0
+    )
 
 
 def _belongs_to(one: MailmanProcess, master: MailmanProcess) -> bool:

@@ -17,7 +17,7 @@ import time
 from mailman_ha.evidence import process_table
 from mailman_ha.evidence.user_identity import ActingAs
 from mailman_ha.mailman.location import VERSION_3
-from mailman_ha.queues import entries
+from mailman_ha.queues import entries, slices
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _slice_has(
         if (
             entry is not None
             and entry.extension in extensions
-            and entries.slice_of(entry.digest, runner.role.slices) == runner.role.slice
+            and slices.slice_of(entry.digest, runner.role.slices) == runner.role.slice
         ):
             return True
     return False
