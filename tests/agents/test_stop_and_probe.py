@@ -197,3 +197,13 @@ def test_stop_with_wrong_parameters_still_ends_mailman(
     done = agents.master("stop", installation, timeout=30, **parameters)
     assert done.code == 0, done.stderr
     assert not installation.processes()
+
+
+def test_probe_beside_no_mailman_asks_mailman_nothing(
+    agents: Agents, installation: Installation
+) -> None:
+    """Every node probes every resource at its boot, and Mailman 3 takes a second to answer."""
+    alone = ("unshare", "--pid", "--fork", "--mount-proc")
+    assert agents.master("monitor", installation, interval=0, before=alone).code == 7
+    assert agents.slice("monitor", installation, 1, interval=0, before=alone).code == 7
+    assert list(agents.state_dir.iterdir()) == []

@@ -232,3 +232,20 @@ def test_whatever_has_a_role_looks_like_mailman() -> None:
     for location, line, role in ROLES:
         if role is not None:
             assert processes.looks_like_mailman(line.split(), location)
+
+
+@pytest.mark.parametrize("arguments, daemon", [
+    (("/usr/bin/python3", "/opt/mm/bin/master", "-C", "/etc/mailman.cfg"), True),
+    (("/usr/bin/python2.7", "-S", "/srv/mailman/bin/qrunner", "--runner=IncomingRunner:0:1"), True),
+    (("python", "bin/mailmanctl", "start"), True),
+    (("mailman: runner [in]",), True),
+    (("/usr/lib/mailman3/bin/runner", "-C", "/etc/mailman.cfg"), True),
+    (("/usr/bin/python3", "-IS", "/usr/lib/ocf/resource.d/mailman/qfiles-slice", "monitor"), False),
+    (("vi", "/srv/mailman/bin/qrunner"), False),
+    (("/usr/bin/python3", "/usr/bin/mailman", "start"), False),
+    ((), False),
+])
+def test_daemon_of_any_mailman_is_known_by_its_name(
+    arguments: tuple[str, ...], daemon: bool
+) -> None:
+    assert processes.may_be_daemon(arguments) is daemon

@@ -134,6 +134,16 @@ def own_processes(
     )
 
 
+def nothing_runs(call: Call) -> bool:
+    """Whether no process of this host is a master or runner of any Mailman.
+
+    What a probe asks first: it runs on every node at its boot, once for each resource, and asking
+    Mailman 3 for its configuration takes a second each time.
+    """
+    call.deadline.doing("reading the table of processes")
+    return not any(processes.may_be_daemon(one.arguments) for one in process_table.read_all())
+
+
 def _processes(
     call: Call, site: Installation | None, remembered: RememberedMaster | None
 ) -> MailmanProcesses:

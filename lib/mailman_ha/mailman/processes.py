@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MASTER = "master"
 RUNNER = "runner"
 
+_DAEMONS = ("mailmanctl", "qrunner", "master", "runner")
+
 
 @record
 class Role:
@@ -106,6 +108,20 @@ def classify_title(arguments: Sequence[str]) -> Role | None:
         name = title[start + len("mailman: runner [") :].partition("]")[0]
         return _named(name)
     return None
+
+
+def may_be_daemon(arguments: Sequence[str]) -> bool:
+    """Whether a process may be a master or runner of *some* Mailman, by its program's name alone.
+
+    True for all that :func:`classify` and :func:`classify_title` know of any installation: where no
+    process is one, none of this installation runs, and Mailman need not be asked where it lies.
+    """
+    if classify_title(arguments) is not None:
+        return True
+    return any(
+        os.path.basename(argument) in _DAEMONS and _runs_python(arguments[:index])
+        for index, argument in enumerate(arguments[:4])
+    )
 
 
 def _runs_python(before: Sequence[str]) -> bool:

@@ -55,6 +55,8 @@ DRAIN_SECONDS = 20.0
 
 def monitor(call: Call) -> Outcome:
     """Observe and judge; remember a master that is in good order for the light monitor."""
+    if call.is_probe and agent_site.nothing_runs(call):
+        return Outcome(codes.NOT_RUNNING)
     seen = observe.snapshot(call, with_queues=call.check_level >= 20)
     outcome = judge.monitor(seen, call.check_level, call.seconds("max_queue_age"))
     if outcome.code in (codes.SUCCESS, codes.DEGRADED):
