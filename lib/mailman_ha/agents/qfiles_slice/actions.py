@@ -134,9 +134,9 @@ def stop(call: Call) -> Outcome:
     remembered = state_file.read(state_file.path(call.state_dir, call.instance))
 
     def find() -> MailmanProcesses:
-        own, others = observe.runners(call, None, wanted, remembered)
-        same = tuple(one for one in others if _same_slice(one, wanted, remembered))
-        return MailmanProcesses(runners=((own,) if own is not None else ()) + same)
+        here = observe.runners(call, None, wanted, remembered)
+        same = tuple(one for one in here.others if _same_slice(one, wanted, remembered))
+        return MailmanProcesses(runners=((here.own,) if here.own is not None else ()) + same)
 
     if find().runners:
         _drain(call, find)

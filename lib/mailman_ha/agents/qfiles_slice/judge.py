@@ -66,9 +66,9 @@ def monitor(snapshot: Snapshot, wanted: Wanted, level: int, max_queue_age: float
     if level >= 10:
         if own.process.stat.stopped:
             return Outcome(codes.ERR_GENERIC, f"{own.describe()} is stopped (SIGSTOP)")
-        found = strays(snapshot, wanted)
-        if found:
-            return Outcome(codes.ERR_GENERIC, _about_strays(found, wanted))
+        trouble = rival_trouble(snapshot, wanted)
+        if trouble:
+            return Outcome(codes.ERR_GENERIC, trouble)
     if level >= 20 and max_queue_age > 0:
         trouble = queue_trouble(snapshot, own, wanted, max_queue_age)
         if trouble:
@@ -120,6 +120,29 @@ def strays(snapshot: Snapshot, wanted: Wanted) -> tuple[MailmanProcess, ...]:
         # Mailman 3 goes by `instances`, whatever the command line says (facts, section 3).
         or (instances and _may_overlap(one.role.slice, instances, wanted.slice))
     )
+
+
+def rival_trouble(snapshot: Snapshot, wanted: Wanted) -> str:
+    """Which other runner here works on a part of the slice, and the way out; '' where none does."""
+    found = strays(snapshot, wanted)
+    if found:
+        return (
+            f"{_named(found)}, started by no resource of the cluster, works on a part of "
+            f"{wanted.text} on this node: end it with "
+            f"`kill {' '.join(str(one.pid) for one in found[:_SHOWN])}`, then clean up this "
+            "resource"
+        )
+    # Their claims tell as well, but those may have been removed by hand.
+    siblings = tuple(
+        one for one in snapshot.siblings
+        if _may_overlap(one.role.slice, one.role.slices, wanted.slice)
+    )
+    if siblings:
+        return (
+            f"{_named(siblings)}, started by another resource, works on a part of {wanted.text} on "
+            "this node: stop that resource, then clean up this one"
+        )
+    return ""
 
 
 def claimed_by(stray: MailmanProcess) -> Slice:
@@ -234,9 +257,9 @@ def start(
         return seen
     if snapshot.own is not None:
         return Outcome(codes.ERR_GENERIC, f"{seen.reason}; stop the resource first")
-    found = strays(snapshot, wanted)
-    if found:
-        return Outcome(codes.ERR_GENERIC, _about_strays(found, wanted))
+    trouble = rival_trouble(snapshot, wanted)
+    if trouble:
+        return Outcome(codes.ERR_GENERIC, trouble)
     if not_told:
         return Outcome(
             codes.ERR_GENERIC,
@@ -263,14 +286,6 @@ def after_sweep(
                 f"kept: {kept.verdict.sentence()}{also}",
             )
     return None
-
-
-def _about_strays(found: tuple[MailmanProcess, ...], wanted: Wanted) -> str:
-    return (
-        f"{_named(found)}, started by no resource of the cluster, works on a part of {wanted.text} "
-        f"on this node: end it with `kill {' '.join(str(one.pid) for one in found[:_SHOWN])}`, "
-        "then clean up this resource"
-    )
 
 
 def _named(processes: tuple[MailmanProcess, ...]) -> str:

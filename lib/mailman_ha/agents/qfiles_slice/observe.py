@@ -11,8 +11,9 @@ from mailman_ha.agents.qfiles_slice import state_file
 from mailman_ha.agents.qfiles_slice.settings import Wanted
 from mailman_ha.agents.qfiles_slice.state_file import SliceState
 from mailman_ha.agents.site import Absent
-from mailman_ha.evidence import cib, process_table
+from mailman_ha.evidence import cib, process_identity
 from mailman_ha.evidence.cluster import NoClusterEvidence
+from mailman_ha.evidence.process_table import Process
 from mailman_ha.evidence.user_identity import ActingAs
 from mailman_ha.locks import directory as lock_directory
 from mailman_ha.locks.directory import Inspection, LockFile
@@ -53,8 +54,9 @@ class Snapshot:
     """What is the case on this node.
 
     `own` is the runner that this resource started, if it lives; `others` are the runners of this
-    installation on the same queue and this node that no resource started. `backlog` is
-    filled from level 10 on; `now` is in seconds since the epoch.
+    installation on the same queue and this node that no resource started, `siblings` those that
+    other resources started. `backlog` is filled from level 10 on; `now` is in seconds since the
+    epoch.
     """
 
     site: Installation | Absent
@@ -65,6 +67,16 @@ class Snapshot:
     claim: Claim
     backlog: Backlog | None = None
     now: float = 0.0
+    siblings: tuple[MailmanProcess, ...] = ()
+
+
+@record
+class Runners:
+    """The runners on one queue and this node; see :class:`Snapshot`."""
+
+    own: MailmanProcess | None
+    others: tuple[MailmanProcess, ...]
+    siblings: tuple[MailmanProcess, ...]
 
 
 @record
@@ -82,44 +94,61 @@ def snapshot(call: Call, wanted: Wanted, with_backlog: bool = False) -> Snapshot
     remembered = state_file.read(state_file.path(call.state_dir, call.instance))
     site = agent_site.find_installation(call)
     if isinstance(site, Absent):
-        own, others = runners(call, None, wanted, remembered)
-        return Snapshot(site, site.why, remembered, own, others, Claim(), now=time.time())
-    own, others = runners(call, site, wanted, remembered)
+        here = runners(call, None, wanted, remembered)
+        return Snapshot(
+            site, site.why, remembered, here.own, here.others, Claim(), now=time.time(),
+            siblings=here.siblings,
+        )
+    here = runners(call, site, wanted, remembered)
     call.deadline.doing(f"looking for the share at {site.lock_dir}")
     missing = agent_site.share_missing(site)
     claim = Claim() if missing else look_at_claim(call, site, wanted.lock_name)
     backlog = _look_at_backlog(call, site, wanted) if with_backlog and not missing else None
-    return Snapshot(site, missing, remembered, own, others, claim, backlog, time.time())
+    return Snapshot(
+        site, missing, remembered, here.own, here.others, claim, backlog, time.time(),
+        here.siblings,
+    )
 
 
 def runners(
     call: Call, site: Installation | None, wanted: Wanted | None, remembered: SliceState | None
-) -> tuple[MailmanProcess | None, tuple[MailmanProcess, ...]]:
-    """This resource's own runner, and those on its queue that no resource on this node started.
+) -> Runners:
+    """This resource's own runner, and the others on its queue.
 
-    From /proc and the state directory alone. The own runner is the remembered process, whatever
-    its arguments say by now.
+    From /proc and the state directory alone. A runner that a resource started is the remembered
+    process, whatever its arguments say by now.
     """
     found = agent_site.own_processes(call, site, with_slices=True)
-    known = {state.identity for state in state_file.read_all(call.state_dir)}
+    known = {state.identity: state for state in state_file.read_all(call.state_dir)}
     own = None
     if remembered is not None:
-        for process in process_table.read_all():
-            stat = process.stat
-            if (stat.pid, stat.started_ticks) == remembered.identity and not stat.ended:
-                role = Role(RUNNER, remembered.runner, remembered.slice, remembered.slices)
-                own = MailmanProcess(process, role)
+        stat = process_identity.read(remembered.pid)
+        if stat is not None and stat.started_ticks == remembered.started_ticks and not stat.ended:
+            arguments = process_identity.command_line(remembered.pid)
+            own = _started(Process(stat, arguments, remembered.uid, ""), remembered)
     names = set()
     if remembered is not None:
         names.add(remembered.runner)
     if wanted is not None:
         names.update(_runner_names(site, wanted))
-    others = tuple(
-        one for one in found.runners
-        if one.role.runner in names
-        and (one.pid, one.process.stat.started_ticks) not in known
-    )
-    return own, others
+    others = []
+    siblings = []
+    for one in found.runners:
+        identity = (one.pid, one.process.stat.started_ticks)
+        if one.role.runner not in names or (own is not None and identity == (
+            own.pid, own.process.stat.started_ticks
+        )):
+            continue
+        if identity in known:
+            siblings.append(_started(one.process, known[identity]))
+        else:
+            others.append(one)
+    return Runners(own, tuple(others), tuple(siblings))
+
+
+def _started(process: Process, state: SliceState) -> MailmanProcess:
+    """A runner that a resource started, with the slice that it was started for."""
+    return MailmanProcess(process, Role(RUNNER, state.runner, state.slice, state.slices))
 
 
 def _runner_names(site: Installation | None, wanted: Wanted) -> set[str]:
