@@ -62,6 +62,16 @@ MONITOR = {
         Snapshot(Absent("gone"), "gone", MailmanProcesses(), None, MasterLock()), (7, 7, 7)
     ),
     "orphans": (replace(GOOD, processes=MailmanProcesses((), RUNNERS)), (1, 1, 1)),
+    "commands that a runner started": (
+        replace(GOOD, processes=MailmanProcesses(
+            (MASTER,), (*RUNNERS, process(20, "runner", 13), process(21, "runner", 13)),
+        )), (0, 0, 0)
+    ),
+    "runner out of the configuration": (
+        replace(GOOD, processes=MailmanProcesses(
+            (MASTER,), (*RUNNERS, process(20, "runner", 10, runner="virgin")),
+        )), (0, 1, 1)
+    ),
     "share gone": (replace(GOOD, share_missing="gone"), (1, 1, 1)),
     "lock gone": (replace(GOOD, lock=MasterLock()), (1, 1, 1)),
     "lock unreadable": (replace(GOOD, lock=MasterLock(trouble="EIO")), (1, 1, 1)),

@@ -111,9 +111,10 @@ def runner_trouble(snapshot: Snapshot, site: Installation, master: MailmanProces
     """What is wrong with the runners: '' where each configured slice has exactly one that runs."""
     if master.process.stat.stopped:
         return f"{master.describe()} is stopped (SIGSTOP): it starts no runner and keeps no lock"
+    # Without a name it is a command that a runner started, as nntp's does with gatenews.
     runners = [
         one for one in snapshot.processes.runners
-        if not is_worker(one, snapshot.processes.runners)
+        if one.role.runner and not is_worker(one, snapshot.processes.runners)
     ]
     stopped = [one for one in runners if one.process.stat.stopped]
     if stopped:
