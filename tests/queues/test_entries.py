@@ -117,11 +117,13 @@ def spoiled(name: str, place: int, piece: str, length: int) -> str:
     return name[:place] + piece + name[place + length :]
 
 
+PIECES = (
+    "\n", "\r", "+", ".", "A", "F", "g", "0", " ", "\udcff", "²", "٣", ".tmp", ".pck", ".bak", "",
+)
+
+
 def names_of_every_kind(count: int) -> st.SearchStrategy[str]:
-    pieces = st.sampled_from((
-        "\n", "\r", "+", ".", "A", "F", "g", "0", " ", "\udcff", "²", "٣", ".tmp", ".pck", ".bak",
-        "",
-    ))
+    pieces = st.sampled_from(PIECES)
     return st.one_of(
         names_of_entries(count),
         st.builds(
@@ -180,6 +182,24 @@ def test_listing_agrees_with_reading_name_by_name(case: tuple[int, list[str]]) -
         for number in range(count):
             assert entries.backlog_of(directory, Slice(number, count)) == expected[number]
         assert entries.backlog(directory) == slowly(os.listdir(directory), 1)[0]
+
+
+@pytest.mark.parametrize("sound", [
+    "1700000000.25+" + "a" * 40 + ".pck", "1700000000+" + "0123456789" * 4 + ".bak",
+])
+def test_listing_agrees_with_reading_where_one_place_of_a_name_is_spoiled(
+    tmp_path: Path, sound: str
+) -> None:
+    names = {
+        spoiled(sound, place, piece, length)
+        for place in range(len(sound) + 1) for piece in PIECES for length in range(3)
+    }
+    names = {name for name in names if is_file_name(name)}
+    for name in names:
+        (tmp_path / name).touch()
+    expected = slowly(names, 2)
+    assert 0 < sum(part.waiting + part.in_work for part in expected) < len(names) / 2
+    assert entries.backlogs(str(tmp_path), 2) == expected
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 64])

@@ -92,13 +92,13 @@ def _tallied(names: Iterable[str], ends: list[int]) -> list[Backlog]:
     """One Backlog for the entries up to each SHA-1 of `ends`, which ascend; beyond: not counted.
 
     As parse() reads the names, one by one, but in a fraction of its time where a name has the form
-    that Mailman gives it since 2001. There a greater name is never an earlier entry, and digests,
-    all of one length, compare as they are.
+    that Mailman gives it since 2001, with ten digits before the point. There a greater name is
+    never an earlier entry, and digests, all of one length, compare as they are.
     """
     import re
     from bisect import bisect_left
 
-    usual = re.compile(r"[1-9][0-9]{9}(?:\.[0-9]+)?\+[0-9a-f]{40}\.(?:pck|bak)").fullmatch
+    usual = re.compile(r"[0-9]{10}(?:\.[0-9]+)?\+[0-9a-f]{40}\.(?:pck|bak)").fullmatch
     marks = [f"{end:040x}" for end in ends]
     waiting = [0] * (len(ends) + 1)
     in_work = [0] * (len(ends) + 1)
