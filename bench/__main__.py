@@ -29,6 +29,7 @@ sys.path.insert(0, str(CHECKOUT / "lib"))
 
 from mailman_ha.agents.list_lock_janitor import state_file as janitor_state  # noqa: E402
 from mailman_ha.agents.mailman_master import state_file as master_state  # noqa: E402
+from mailman_ha.agents.qfiles_slice import state_file as slice_state  # noqa: E402
 from mailman_ha.evidence import process_identity  # noqa: E402
 
 BARE = ("/usr/bin/python3", "-I", "-S", "-c", "pass")
@@ -115,7 +116,7 @@ def environment_of(instance: str, state_dir: Path) -> dict[str, str]:
 
 @contextmanager
 def healthy(directory: Path) -> Iterator[dict[str, str]]:
-    """Both agents' view of a Mailman in good order: a living process that holds a real lock."""
+    """The agents' view of a Mailman in good order: a living process that holds a real lock."""
     locks = directory / "locks"
     locks.mkdir()
     user = pwd.getpwnam("nobody")
@@ -143,7 +144,18 @@ def healthy(directory: Path) -> Iterator[dict[str, str]]:
                     str(locks), "3", "master.lck", user.pw_uid, user.pw_gid, (host,)
                 ),
             )
-            yield environment_of("bench", directory)
+            slice_state.write(
+                slice_state.path(str(directory), "bench"),
+                slice_state.SliceState(
+                    master.pid, stat.started_ticks, user.pw_uid, user.pw_gid, str(claim),
+                    claim.stat().st_ino, str(locks), "in", "in", 0, 4,
+                ),
+            )
+            given = {"queue": "in", "slice": "0", "slices": "4"}
+            yield {
+                **environment_of("bench", directory),
+                **{f"OCF_RESKEY_{name}": value for name, value in given.items()},
+            }
         finally:
             master.kill()
 
@@ -253,7 +265,7 @@ def main() -> int:
     top.chmod(0o755)
     try:
         with healthy(top) as environment:
-            for name in ("mailman-master", "list-lock-janitor"):
+            for name in ("mailman-master", "qfiles-slice", "list-lock-janitor"):
                 command = [str(agents / name), "monitor"]
                 row(f"{name} monitor / bare python, ms", compare(command, BARE, environment), 1.6)
                 row(f"{name} monitor / bare python, MiB",

@@ -211,9 +211,9 @@ def _runner_command(site: Installation, wanted: Wanted) -> list[str]:
 
 
 def _start_runner(call: Call, site: Installation, wanted: Wanted, host: str) -> Outcome:
+    command = _runner_command(site, wanted)
     child = launch.claim(
-        call, site, _runner_command(site, wanted), wanted.lock_name, host,
-        printed_output.path(call),
+        call, site, command, wanted.lock_name, host, printed_output.path(call)
     )
     # Two that looked before either had claimed must not both go on: now each sees the other's.
     rivals = observe.overlapping_claims(call, site, wanted) - {wanted.lock_name}
@@ -244,7 +244,10 @@ def _start_runner(call: Call, site: Installation, wanted: Wanted, host: str) -> 
     trouble = launch.let_go(child)
     if trouble:
         state_lines.forget(state_path)
-        return Outcome(codes.ERR_INSTALLED, f"Mailman's runner cannot be run: {trouble}")
+        return Outcome(
+            codes.ERR_INSTALLED,
+            f"{command[0]} cannot be run: {trouble}; is Mailman whole on this node?",
+        )
     return _wait_until_up(call, site, wanted, child)
 
 
