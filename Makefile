@@ -20,7 +20,7 @@ VENV      = .venv
 AGENTS    = mailman-master qfiles-slice list-lock-janitor
 
 .PHONY: all install uninstall test test-cluster demo bench lint venv test-packages lab-packages \
-    clean
+    lab-images clean
 
 all:
 	@sed -n 's/^#   //p' Makefile
@@ -85,6 +85,9 @@ test: test-packages venv
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest -m 'not cluster' $(PYTEST_OPTIONS)
+
+lab-images: lab-packages venv
+	$(VENV)/bin/python -m lab images
 
 test-cluster: lab-packages venv
 	$(VENV)/bin/python -m pytest -m cluster tests/cluster $(PYTEST_OPTIONS)
