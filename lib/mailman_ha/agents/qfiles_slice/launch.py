@@ -147,6 +147,10 @@ def _become_runner(
         if os.read(go, 1) != _GO:
             return
         os.chdir(site.location.prefix or site.answer.var_dir)
+        # Python ignores these two, and what is ignored stays so over exec. Until here it helps: with
+        # the agent gone a report fails, instead of killing the child before it gives the claim up.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         os.execve(arguments[0], arguments, command.bare_environment())
     except BaseException as error:  # whatever it is, the child must end here
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -161,7 +165,7 @@ def _separate(printed: str, report: int, go: int) -> None:
     """Leave the agent's session, streams, files and signal handlers behind."""
     os.setsid()
     os.umask(0o007)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+    for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     null = os.open(os.devnull, os.O_RDONLY)
     output = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
