@@ -147,8 +147,9 @@ def _become_runner(
         if os.read(go, 1) != _GO:
             return
         os.chdir(site.location.prefix or site.answer.var_dir)
-        # Python ignores these two, and what is ignored stays so over exec. Until here it helps: with
-        # the agent gone a report fails, instead of killing the child before it gives the claim up.
+        # Python ignores these two, and what is ignored stays so over exec. Until here it helps:
+        # with the agent gone a report fails, instead of killing the child before it gives the
+        # claim up.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         os.execve(arguments[0], arguments, command.bare_environment())
