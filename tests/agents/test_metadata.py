@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 from mailman_ha.agents.list_lock_janitor.declaration import DECLARATION as JANITOR
 from mailman_ha.agents.mailman_master.declaration import DECLARATION as MASTER
+from mailman_ha.agents.qfiles_slice.declaration import DECLARATION as SLICE
 
 from tests import metadata_checks
+from tests.agents.slice_fixture import COUNT, OPTIONS
 from tests.installations import Installation
 
 AGENTS = Path(__file__).resolve().parent.parent.parent / "agents"
-NAMES = ("mailman-master", "list-lock-janitor")
+NAMES = ("mailman-master", "list-lock-janitor", "qfiles-slice")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -44,7 +46,7 @@ def test_pacemakers_shells_describe_the_agent(name: str, describer: str) -> None
     assert "allow_unfenced" in text and "host_map" in text
 
 
-@pytest.mark.parametrize("declaration", [MASTER, JANITOR], ids=NAMES)
+@pytest.mark.parametrize("declaration", [MASTER, JANITOR, SLICE], ids=NAMES)
 def test_manual_page_sets_without_a_warning_and_names_every_parameter(declaration) -> None:
     page = metadata_checks.assert_manual_page_is_sound(declaration.manual_page())
     for parameter in declaration.parameters:
@@ -58,8 +60,11 @@ def test_agent_passes_ocf_tester(
 ) -> None:
     real = ["mailman21"] if "MAILMAN21_PREFIX" in os.environ else []
     for kind in ("standin", "mailman3", *real):
-        installation = make_installation(kind)
+        is_slice = name == "qfiles-slice"
+        installation = make_installation(kind, **(OPTIONS[kind] if is_slice else {}))
         given = installation.agent_parameters()
+        if is_slice:
+            given |= {"queue": "in", "slice": "1", "slices": str(COUNT)}
         metadata_checks.assert_passes_ocf_tester(
             AGENTS / name, given, {"HA_RSCTMP": "/run/resource-agents"}
         )
