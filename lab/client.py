@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -33,6 +34,7 @@ from xml.etree import ElementTree
 
 from . import sites
 from .cluster import VIRTUAL_ADDRESS
+from .disk import SHARED_DIRECTORY
 from .image import ImageFailure, node_image
 from .process_table import Process, Roles, mailman_daemons, processes_of
 from .requirements import missing
@@ -42,6 +44,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 CLONE_NEWNET = 0x40000000
 
 Answer = TypeVar("Answer")
+Place = tuple[str, int]  # a node and a pid in it
 
 
 class LabFailure(Exception):
@@ -282,8 +285,18 @@ class Lab:
         """Let the next `count` fencing attempts fail."""
         self.request("fence-fails-first", count=count)
 
+    @contextlib.contextmanager
+    def staying_off(self, node: str) -> Iterator[None]:
+        """Let a node that is fenced in this with block stay off until its end, then boot it."""
+        self.request("stay-off", node=node, off=True)
+        try:
+            yield
+        finally:
+            self.request("stay-off", node=node, off=False)
+            self.boot(node)
+
     def format_disk(self) -> None:
-        """Start over with an empty shared disk, seeded by the site. All nodes must be off."""
+        """Start over: share and database empty, seeded by the site. All nodes must be off."""
         self.request("format")
 
     # ---------------------------------------------------------------- in the nodes
@@ -345,6 +358,12 @@ class Lab:
         """node → master or slice → pids in the node, of every Mailman daemon now running."""
         tables = processes_of(self.inits())
         return mailman_daemons(tables, self.site.role, self.site.with_workers)
+
+    def share(self) -> Path:
+        """The shared directory as the host can see it; only for sites on several nodes at once."""
+        if not self.site.on_several_nodes:
+            raise LabFailure(f"the share of {self.site.name} is a disk, which the host cannot see")
+        return Path(f"/proc/{self.supervisor_pid()}/root{self.state}/private/{SHARED_DIRECTORY}")
 
     def masters(self) -> list[str]:
         """The nodes that have a master, one entry for each master."""
@@ -461,6 +480,8 @@ class Lab:
         if not self.site.runners:
             return ""
         daemons = self.daemons()
+        if self.site.slices:
+            return self.unmet_by_slices(daemons)
         if len(daemons) != 1:
             return f"Mailman runs on {sorted(daemons) or 'no node'}"
         (node, found), = daemons.items()
@@ -469,6 +490,23 @@ class Lab:
             return f"{node} has more than one of {several}"
         lacking = {"master", *self.site.runners} - {key.split(":")[0] for key in found}
         return f"{node} lacks {sorted(lacking)}" if lacking else ""
+
+    def unmet_by_slices(self, daemons: Roles) -> str:
+        """The same where queues are sliced: the slices may run on any nodes, each of them once."""
+        places = places_of(daemons)
+        (place, *others) = places.get("master") or [("no node", 0)]
+        if others or place[0] == "no node":
+            return f"masters: {places.get('master', 'none')}"
+        wanted = {f"{name}:{i}:{n}" for name, n in self.site.slices.items() for i in range(n)}
+        for key in wanted:
+            if len(places.get(key, [])) != 1:
+                return f"slice {key} runs on {places.get(key, 'no node')}"
+        rest = {key: found for key, found in places.items() if key not in wanted | {"master"}}
+        for key, found in rest.items():
+            if [node for node, _ in found] != [place[0]] or key.split(":")[0] in self.site.slices:
+                return f"{key} runs on {found}, the master on {place[0]}"
+        lacking = self.site.runners - {key.split(":")[0] for key in rest}
+        return f"{place[0]} lacks {sorted(lacking)}" if lacking else ""
 
     # ---------------------------------------------------------------- the world outside
 
@@ -530,17 +568,46 @@ class Lab:
         return list(self.lines("observations.jsonl"))
 
     def doubles(self, since: float = 0) -> list[str]:
-        """Every moment since then at which there were two masters or two runners of one slice."""
+        """Every moment since then at which there were two masters or two runners of one slice.
+
+        Also of slices that overlap without being the same, as 0 of 4 and 1 of 8 do.
+        """
         found = []
         for observation in self.observations():
-            everywhere: dict[str, list[str]] = {}
-            for node, daemons in observation["daemons"].items():
-                for key, pids in daemons.items():
-                    everywhere.setdefault(key, []).extend(f"{node}:{pid}" for pid in pids)
-            for key, places in everywhere.items():
-                if len(places) > 1 and observation["time"] >= since:
-                    found.append(f"{observation['time']:.2f}: {key} on {', '.join(places)}")
+            if observation["time"] < since:
+                continue
+            places = places_of(observation["daemons"])
+            met = [(key, found_at) for key, found_at in sorted(places.items()) if len(found_at) > 1]
+            met += [
+                (f"{one} and {other}", places[one] + places[other])
+                for one, other in itertools.combinations(sorted(places), 2)
+                if overlapping(one, other)
+            ]
+            for key, found_at in met:
+                where = ", ".join(f"{node}:{pid}" for node, pid in found_at)
+                found.append(f"{observation['time']:.2f}: {key} on {where}")
         return found
+
+
+def places_of(daemons: Mapping[str, Mapping[str, Sequence[int]]]) -> dict[str, list[Place]]:
+    """Master or slice → where it runs, over all nodes."""
+    places: dict[str, list[Place]] = {}
+    for node, found in daemons.items():
+        for key, pids in found.items():
+            places.setdefault(key, []).extend((node, pid) for pid in pids)
+    return places
+
+
+def overlapping(one: str, other: str) -> bool:
+    """Whether two slices, as `in:0:4` and `in:1:8`, have entries of one queue in common."""
+    (name, *first), (other_name, *second) = one.split(":"), other.split(":")
+    if name != other_name:
+        return False
+    if len(first) != 2 or len(second) != 2:
+        return True  # a runner without a slice serves the whole queue
+    i, n = map(int, first)
+    j, m = map(int, second)
+    return i * m < (j + 1) * n and j * n < (i + 1) * m
 
 
 def virtual_address() -> str:

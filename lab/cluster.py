@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
 NETWORK = ipaddress.ip_network("198.51.100.0/24")  # for documentation; never on the host
-OUTSIDE = str(NETWORK[1])  # the SMTP sink, and whoever posts
+OUTSIDE = str(NETWORK[1])  # the SMTP sink, the database, and whoever posts
 VIRTUAL_ADDRESS = str(NETWORK[100])
 DOMAIN = "lab.example"
+DATABASE = "mailman"  # on OUTSIDE, where a site has one: the database's name and its user's
 
 TOKEN = 1000  # milliseconds without a token until corosync calls a node lost
 FENCING_DELAY = 2  # seconds n1 is ahead of n2 when both want to fence each other
@@ -65,7 +66,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Resource:
-    """One resource of the group, by agent name `class:provider:type`."""
+    """One primitive, by agent name `class:provider:type`."""
 
     id: str
     agent: str
@@ -73,8 +74,59 @@ class Resource:
     operations: tuple[Operation, ...] = ()
 
 
-def cib(nodes: Sequence[str], group: Sequence[Resource]) -> str:
-    """The CIB: one fence device for all nodes and the group `mail`."""
+@dataclass(frozen=True)
+class Clone:
+    """A cloned resource: one instance on each node, or so many numbered ones on any nodes."""
+
+    resource: Resource
+    numbered: int = 0
+
+    @property
+    def id(self) -> str:
+        """The clone's own name."""
+        return f"{self.resource.id}-clone"
+
+    @property
+    def meta_attributes(self) -> dict[str, str]:
+        """What makes the clone of this kind.
+
+        Numbered instances may all run on one node, so that survivors take every one. They are not
+        interleaved with what they stand on: Pacemaker calls that a configuration error where the
+        two clones differ in clone-node-max.
+        """
+        if not self.numbered:
+            return {"interleave": "true"}
+        return {
+            "globally-unique": "true",
+            "clone-max": str(self.numbered),
+            "clone-node-max": str(self.numbered),
+        }
+
+
+@dataclass(frozen=True)
+class StandsOn:
+    """`upper` runs only where `lower` does, and starts after it.
+
+    `lasting`: upper is also restarted when lower is. For numbered clones that would be a restart of
+    all instances whenever a node joins, so there only starts and stops that fall together are
+    ordered.
+    """
+
+    upper: str
+    lower: str
+    lasting: bool = True
+
+
+GROUP = "mail"
+
+
+def cib(
+    nodes: Sequence[str],
+    group: Sequence[Resource],
+    clones: Sequence[Clone] = (),
+    constraints: Sequence[StandsOn] = (),
+) -> str:
+    """The CIB: one fence device for all nodes, the group `mail`, clones, what stands on what."""
     root = ElementTree.Element(
         "cib",
         {
@@ -93,16 +145,31 @@ def cib(nodes: Sequence[str], group: Sequence[Resource]) -> str:
             "stonith-timeout": "40s",
             "dc-deadtime": "4s",
             "no-quorum-policy": "stop",
+            # All nodes see the load of the one machine they share; it slows nobody down.
+            "load-threshold": "10000%",
         },
     )
-    ElementTree.SubElement(configuration, "nodes")
+    # Named from the start: a fencer that comes up before its node is in the CIB leaves the fence
+    # device out, and looks again only when somebody changes the resources.
+    members = ElementTree.SubElement(configuration, "nodes")
+    for node in nodes:
+        ElementTree.SubElement(members, "node", id=node[1:], uname=node)
     resources = ElementTree.SubElement(configuration, "resources")
     resources.append(primitive(fence_device(nodes)))
+    for each in clones:
+        clone = ElementTree.SubElement(resources, "clone", id=each.id)
+        pairs(
+            ElementTree.SubElement(clone, "meta_attributes", id=f"{each.id}-meta"),
+            each.meta_attributes,
+        )
+        clone.append(primitive(each.resource))
     if group:
-        members = ElementTree.SubElement(resources, "group", id="mail")
+        together = ElementTree.SubElement(resources, "group", id=GROUP)
         for resource in group:
-            members.append(primitive(resource))
-    ElementTree.SubElement(configuration, "constraints")
+            together.append(primitive(resource))
+    constrained = ElementTree.SubElement(configuration, "constraints")
+    for standing in constraints:
+        constrained.extend(rules(standing))
     defaults = ElementTree.SubElement(configuration, "rsc_defaults")
     pairs(
         ElementTree.SubElement(defaults, "meta_attributes", id="rsc-options"),
@@ -122,6 +189,27 @@ def fence_device(nodes: Sequence[str]) -> Resource:
     if len(nodes) == 2:
         parameters["pcmk_delay_base"] = f"n1:{FENCING_DELAY}s;n2:0s"
     return Resource("power-switch", "stonith:fence_lab", parameters)
+
+
+def rules(standing: StandsOn) -> list[ElementTree.Element]:
+    """The CIB elements of one constraint: an order and a colocation."""
+    name = f"{standing.upper}-on-{standing.lower}"
+    order = {
+        "id": f"{name}-order",
+        "first": standing.lower,
+        "then": standing.upper,
+        "kind": "Mandatory" if standing.lasting else "Optional",
+    }
+    colocation = {
+        "id": f"{name}-colocation",
+        "rsc": standing.upper,
+        "with-rsc": standing.lower,
+        "score": "INFINITY",
+    }
+    return [
+        ElementTree.Element("rsc_order", order),
+        ElementTree.Element("rsc_colocation", colocation),
+    ]
 
 
 def primitive(resource: Resource) -> ElementTree.Element:

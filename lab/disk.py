@@ -1,10 +1,14 @@
-"""The shared disk: an ext4 image on a loop device that lives no longer than its users.
+"""What the nodes share: a disk for one node at a time, or a directory for all of them at once.
 
-The loop device is attached with autoclear and held by one open descriptor: when the supervisor
-and the nodes are gone, however they went, the kernel detaches it. A lab cannot leak one.
+The disk is an ext4 image on a loop device that lives no longer than its users. The loop device is
+attached with autoclear and held by one open descriptor: when the supervisor and the nodes are gone,
+however they went, the kernel detaches it. A lab cannot leak one.
+
+The directory is a file system in the host's memory that every node sees, in the place of an NFS
+server: what a node has written is there for the others at once, and links and renames are atomic.
 
 One thing a power cut in the lab does not do: the kernel is the host's and goes on, so what a dead
-node had written but not synced still reaches the disk.
+node had written but not synced still reaches the disk or the directory.
 """
 
 from __future__ import annotations
@@ -13,10 +17,15 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import struct
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Union
+
+SHARED_DIRECTORY = "shared-directory"  # its name in the supervisor's private directory
 
 # linux/loop.h
 LOOP_SET_FD = 0x4C00
@@ -25,6 +34,49 @@ LOOP_SET_STATUS64 = 0x4C04
 LOOP_CTL_GET_FREE = 0x4C82
 LO_FLAGS_AUTOCLEAR = 4
 LOOP_INFO64 = struct.Struct("=5Q4I64s64s32s2Q")
+
+
+class SharedDirectory:
+    """A directory of the host, on a tmpfs of its own, that all nodes see."""
+
+    def __init__(self, path: Path, size: int = 1024 * 1024 * 1024) -> None:
+        """Mount it at `path`, which is made; `size` bytes at most. CalledProcessError says why not.
+
+        It goes with the mount namespaces that have it: the supervisor's and the nodes'.
+        """
+        self.path = path
+        path.mkdir()
+        options = f"mode=755,size={size}"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], check=True)
+
+    @property
+    def for_boot(self) -> str:
+        """How boot.sh is told of it."""
+        return f"directory:{self.path}"
+
+    def format(self) -> None:
+        """Empty it."""
+        for entry in self.path.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+    @contextlib.contextmanager
+    def opened(self, mount_point: Path) -> Iterator[Path]:
+        """Where the supervisor may fill it."""
+        yield self.path
+
+    def in_use(self) -> bool:
+        """Nobody holds it longer than a process of his lives, so no: ask whether nodes are on."""
+        return False
+
+    def mounted_by(self, pid: int) -> bool:
+        """As for `in_use`: there is nothing that a node which is off could still hold."""
+        return False
+
+    def detach(self) -> None:
+        """It goes with the supervisor's mounts."""
 
 
 class SharedDisk:
@@ -48,6 +100,22 @@ class SharedDisk:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+
+    @property
+    def for_boot(self) -> str:
+        """How boot.sh is told of it."""
+        return f"disk:{self.major}:{self.minor}"
+
+    @contextlib.contextmanager
+    def opened(self, mount_point: Path) -> Iterator[Path]:
+        """Where the supervisor may fill it: mounted at mount_point, which is made."""
+        mount_point.mkdir(exist_ok=True)
+        mount = ["mount", "-t", "ext4", self.device, str(mount_point)]
+        subprocess.run(mount, check=True, stdin=subprocess.DEVNULL)
+        try:
+            yield mount_point
+        finally:
+            subprocess.run(["umount", str(mount_point)], check=True, stdin=subprocess.DEVNULL)
 
     def in_use(self) -> bool:
         """Whether any mount namespace still has the file system mounted."""
@@ -77,6 +145,9 @@ class SharedDisk:
         except OSError:
             return False
         return any(line.split()[2] == wanted for line in table.splitlines())
+
+
+Store = Union[SharedDisk, SharedDirectory]
 
 
 def attach(image: Path) -> tuple[int, str]:

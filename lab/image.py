@@ -31,9 +31,11 @@ PACKAGES = (
     "pacemaker",
     "pacemaker-cli-utils",
     "pcs",
+    "postgresql",  # runs outside the nodes, for sites that serve on several at once
     "procps",
     "psmisc",  # the Filesystem agent's stop calls fuser
     "python3-psutil",
+    "python3-psycopg2",
     "python3-yaml",
     "resource-agents",
     "util-linux",
@@ -46,10 +48,13 @@ TREE_FILES = {
     "etc/dpkg/dpkg.cfg.d/lab": (
         0o644,
         "force-unsafe-io\n"
+        "force-confold\n"
         "path-exclude=/usr/share/man/*\n"
         "path-exclude=/usr/share/info/*\n"
         "path-exclude=/usr/share/locale/*\n",
     ),
+    # A database cluster is made for each lab, none in the image.
+    "etc/postgresql-common/createcluster.conf": (0o644, "create_main_cluster = false\n"),
     "etc/apt/apt.conf.d/90lab": (
         0o644,
         'APT::Install-Recommends "false";\nAcquire::Languages "none";\n'

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from .cluster import NETWORK, address
-from .disk import SharedDisk
+from .disk import Store
 
 BRIDGE = "switch"
 INSIDE = Path(__file__).resolve().parent / "inside"
@@ -29,16 +29,17 @@ class Node:
     """A machine that can be switched on and off. Only the supervisor makes one."""
 
     def __init__(self, name: str, directory: Path, lower: list[Path], shared: Path,
-                 disk: SharedDisk) -> None:  # fmt: skip
+                 store: Store) -> None:  # fmt: skip
         """Lay out the node's own directory: it keeps its root's changes across power cuts."""
         self.name = name
         self.directory = directory
         self.lower = lower
         self.shared = shared
-        self.disk = disk
+        self.store = store
         self.power: subprocess.Popen[bytes] | None = None
         self.init: int | None = None
         self.cable_plugged = True
+        self.stays_off = False  # whether the power switch leaves it off when it is fenced
         for part in ("upper", "work", "root"):
             (directory / part).mkdir(parents=True)
         (directory / "net").touch()
@@ -70,7 +71,7 @@ class Node:
                     *("unshare", "--mount", "--uts", "--ipc", "--pid", "--fork"),
                     *("--kill-child=SIGKILL", str(INSIDE / "boot.sh"), self.name),
                     *(str(self.directory), ":".join(map(str, self.lower)), str(self.shared)),
-                    *(str(self.disk.major), str(self.disk.minor)),
+                    self.store.for_boot,
                     *(f"{address(self.name)}/{NETWORK.prefixlen}", "yes" if cluster else "no"),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -99,14 +100,14 @@ class Node:
         return text.strip()[-400:] or "(nothing on its console)"
 
     def power_off(self) -> None:
-        """Cut the power and prove it: no process left, the shared disk let go, the port gone.
+        """Cut the power and prove it: no process left, the share let go, the port gone.
 
         The unshare process ends only after the kernel has reaped every process of the node's pid
-        namespace. Raises NodeFailure when that, or the disk, takes longer than GONE_WITHIN.
+        namespace. Raises NodeFailure when that, or the share, takes longer than GONE_WITHIN.
         """
         deadline = time.monotonic() + GONE_WITHIN
         if self.power is not None:
-            had_disk = self.init is not None and self.disk.mounted_by(self.init)
+            had_disk = self.init is not None and self.store.mounted_by(self.init)
             if self.init is not None and self.power.poll() is None:
                 os.kill(self.init, signal.SIGKILL)
             else:
@@ -115,9 +116,9 @@ class Node:
                 self.power.wait(GONE_WITHIN)
             except subprocess.TimeoutExpired:
                 raise NodeFailure(f"{self.name} still has processes after SIGKILL") from None
-            while had_disk and self.disk.in_use():
+            while had_disk and self.store.in_use():
                 if time.monotonic() > deadline:
-                    raise NodeFailure(f"{self.name} is off, but the shared disk is still in use")
+                    raise NodeFailure(f"{self.name} is off, but its share is still in use")
                 time.sleep(0.01)
             self.power = self.init = None
         if port_exists(self.port):
@@ -150,7 +151,7 @@ def run(*command: str) -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise NodeFailure(f"{' '.join(command)}: {done.stdout.strip()}")
+        raise NodeFailure(f"{' '.join(command)}: {done.stdout.strip()[-400:]}")
 
 
 def port_exists(name: str) -> bool:

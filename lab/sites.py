@@ -14,11 +14,22 @@ import smtplib
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .cluster import DOMAIN, OUTSIDE, VIRTUAL_ADDRESS, Operation, Resource
+from .cluster import (
+    DATABASE,
+    DOMAIN,
+    GROUP,
+    OUTSIDE,
+    VIRTUAL_ADDRESS,
+    Clone,
+    Operation,
+    Resource,
+    StandsOn,
+)
 
 if TYPE_CHECKING:
     from .client import Lab
@@ -36,7 +47,31 @@ FILESYSTEM, JANITOR, ADDRESS, MASTER = "share", "janitor", "address", "mailman"
 
 
 class PostRefused(Exception):
-    """A post was not accepted; the text is the server's or the network's reason."""
+    """A post was not accepted; the text is the server's or the network's reason.
+
+    `in_doubt`: the answer was lost, so Mailman may have the post all the same.
+    """
+
+    def __init__(self, reason: str, in_doubt: bool = False) -> None:
+        super().__init__(reason)
+        self.in_doubt = in_doubt
+
+
+class Entrance(ABC):
+    """The way in for posts, kept open from one post to the next by one thread of somebody outside.
+
+    Used in a thread on the lab's network.
+    """
+
+    @abstractmethod
+    def post(self, sender: str, address: str, message: str) -> None:
+        """Hand a post for the list to the active node; returning means Mailman accepted it.
+
+        Raises PostRefused; the next post then tries a way of its own.
+        """
+
+    def close(self) -> None:  # noqa: B027  (not every way in has something to close)
+        """Leave."""
 
 
 class Site(ABC):
@@ -44,8 +79,12 @@ class Site(ABC):
 
     name: str
     mount_point: str
-    runners: frozenset[str]  # runner names a complete set has, without slices
+    runners: frozenset[str]  # runner names the master's set has, without their `:0:1`
     with_workers: frozenset[str] = frozenset()  # those that fork workers like themselves
+    # Runner → in how many slices its queue is spread over the nodes, outside the master.
+    slices: Mapping[str, int] = MappingProxyType({})
+    on_several_nodes = False  # whether the share is mounted on all nodes at once
+    needs_database = False  # whether PostgreSQL runs outside the nodes
 
     @abstractmethod
     def lay_out(self, image: Path, layer: Path) -> None:
@@ -54,6 +93,10 @@ class Site(ABC):
     @abstractmethod
     def seed(self, image: Path, share: Path) -> None:
         """Fill the freshly made shared file system, mounted at `share`."""
+
+    def seed_database(self) -> list[list[str]]:
+        """Commands, run in a node's file tree, that fill the empty database."""
+        return []
 
     @abstractmethod
     def agent_parameters(self) -> dict[str, str]:
@@ -72,11 +115,8 @@ class Site(ABC):
         """Command for the active node that prints a list's subscribers, one a line."""
 
     @abstractmethod
-    def submit(self, lab: Lab, sender: str, address: str, message: str) -> None:
-        """Hand a post for the list to the active node; returning means Mailman accepted it.
-
-        Called in a thread on the lab's network. Raises PostRefused.
-        """
+    def entrance(self, lab: Lab) -> Entrance:
+        """A way in for posts; nothing is opened before the first."""
 
     @abstractmethod
     def takes_posts(self, lab: Lab) -> bool:
@@ -100,51 +140,110 @@ class Site(ABC):
 
     def resources(self) -> list[Resource]:
         """The group `mail`, in its order of start."""
-        parameters = self.agent_parameters()
+        below = [] if self.on_several_nodes else [self.filesystem(), self.janitor()]
+        return [*below, self.address_resource(), self.master()]
+
+    def clones(self) -> list[Clone]:
+        """What runs on several nodes at once."""
+        if not self.on_several_nodes:
+            return []
         return [
-            Resource(
-                FILESYSTEM,
-                "ocf:heartbeat:Filesystem",
-                {"device": "/dev/shared-disk", "directory": self.mount_point, "fstype": "ext4"},
-                (
-                    Operation("start", 30),
-                    Operation("stop", 30),
-                    Operation("monitor", 30, interval=10),
-                ),
-            ),
-            Resource(
-                JANITOR,
-                "ocf:mailman:list-lock-janitor",
-                parameters,
-                (
-                    Operation("start", 30),
-                    Operation("stop", 30),
-                    Operation("monitor", 30, interval=15),
-                ),
-            ),
-            Resource(
-                ADDRESS,
-                "ocf:heartbeat:IPaddr2",
-                {"ip": VIRTUAL_ADDRESS, "cidr_netmask": "24", "nic": "eth0"},
-                (
-                    Operation("start", 20),
-                    Operation("stop", 20),
-                    Operation("monitor", 20, interval=10),
-                ),
-            ),
-            Resource(
-                MASTER,
-                "ocf:mailman:mailman-master",
-                parameters,
-                (
-                    Operation("start", 60),
-                    Operation("stop", 60),
-                    Operation("monitor", 20, interval=5),
-                    Operation("monitor", 30, interval=13, level=10),
-                    Operation("monitor", 60, interval=31, level=20),
-                ),
+            Clone(self.filesystem()),
+            Clone(self.janitor()),
+            *(
+                Clone(self.slice_resource(runner), count) for runner, count in self.slices.items()
             ),
         ]
+
+    def constraints(self) -> list[StandsOn]:
+        """What runs only where something else does."""
+        if not self.on_several_nodes:
+            return []
+        share, janitor, *sliced = self.clones()
+        return [
+            StandsOn(janitor.id, share.id),
+            StandsOn(GROUP, janitor.id),
+            *(StandsOn(clone.id, janitor.id, lasting=False) for clone in sliced),
+        ]
+
+    def filesystem(self) -> Resource:
+        """The share: a disk, or where several nodes have it, a directory they all see."""
+        device = {"device": "/dev/shared-disk", "fstype": "ext4"}
+        if self.on_several_nodes:
+            device = {"device": "/srv/shared-directory", "fstype": "none", "options": "bind"}
+        return Resource(
+            FILESYSTEM,
+            "ocf:heartbeat:Filesystem",
+            {**device, "directory": self.mount_point},
+            (
+                Operation("start", 30),
+                Operation("stop", 30),
+                Operation("monitor", 30, interval=10),
+            ),
+        )
+
+    def janitor(self) -> Resource:
+        """list-lock-janitor."""
+        return Resource(
+            JANITOR,
+            "ocf:mailman:list-lock-janitor",
+            self.agent_parameters(),
+            (
+                Operation("start", 30),
+                Operation("stop", 30),
+                Operation("monitor", 30, interval=15),
+            ),
+        )
+
+    def address_resource(self) -> Resource:
+        """The virtual address."""
+        return Resource(
+            ADDRESS,
+            "ocf:heartbeat:IPaddr2",
+            {"ip": VIRTUAL_ADDRESS, "cidr_netmask": "24", "nic": "eth0"},
+            (
+                Operation("start", 20),
+                Operation("stop", 20),
+                Operation("monitor", 20, interval=10),
+            ),
+        )
+
+    def master(self) -> Resource:
+        """mailman-master."""
+        return Resource(
+            MASTER,
+            "ocf:mailman:mailman-master",
+            self.agent_parameters(),
+            (
+                Operation("start", 60),
+                Operation("stop", 60),
+                Operation("monitor", 20, interval=5),
+                Operation("monitor", 30, interval=13, level=10),
+                Operation("monitor", 60, interval=31, level=20),
+            ),
+        )
+
+    def slice_resource(self, runner: str) -> Resource:
+        """qfiles-slice for the queue of this runner, to be cloned."""
+        return Resource(
+            slice_name(self.queue_of(runner)),
+            "ocf:mailman:qfiles-slice",
+            {**self.agent_parameters(), "queue": self.queue_of(runner)},
+            (
+                Operation("start", 60),
+                Operation("stop", 60),
+                Operation("monitor", 20, interval=10),
+                Operation("monitor", 30, interval=20, level=10),
+            ),
+        )
+
+    @abstractmethod
+    def queue_of(self, runner: str) -> str:
+        """The directory of a runner's queue, below `queue_directory`."""
+
+    @abstractmethod
+    def queue_directory(self) -> str:
+        """The directory of all queues, below the mount point."""
 
 
 class Mailman3(Site):
@@ -174,6 +273,8 @@ class Mailman3(Site):
         },
     }
 
+    additions: ClassVar[dict[str, dict[str, str]]] = {}  # sections the package's file lacks
+
     def lay_out(self, image: Path, layer: Path) -> None:
         """The package's mailman.cfg with the lab's changes, owned and readable as before."""
         original = image / self.config.lstrip("/")
@@ -192,10 +293,13 @@ class Mailman3(Site):
                 )
                 if not found:
                     raise ValueError(f"{original} has no {name} in [{section}]")
+        for section, settings in self.additions.items():
+            lines = [f"{name}: {value}" for name, value in settings.items()]
+            text = "\n".join([text.rstrip("\n"), "", f"[{section}]", *lines, ""])
         copy.write_text(text, encoding="utf-8")
         check = configparser.ConfigParser(interpolation=None, strict=False)
         check.read_string(text)
-        for section, settings in self.changes.items():
+        for section, settings in {**self.changes, **self.additions}.items():
             for name, value in settings.items():
                 assert check[section][name] == value, (section, name)
 
@@ -247,12 +351,14 @@ class Mailman3(Site):
     def list_members(self, address: str) -> list[str]:
         return self.mailman("members", address)
 
-    def submit(self, lab: Lab, sender: str, address: str, message: str) -> None:
-        try:
-            with lmtp_connection() as server:
-                server.sendmail(sender, [address], message)
-        except LMTP_TROUBLE as trouble:
-            raise PostRefused(str(trouble)) from trouble
+    def entrance(self, lab: Lab) -> Entrance:
+        return LmtpEntrance()
+
+    def queue_of(self, runner: str) -> str:
+        return runner
+
+    def queue_directory(self) -> str:
+        return "queue"
 
     def takes_posts(self, lab: Lab) -> bool:
         try:
@@ -295,6 +401,41 @@ def lmtp_connection() -> LmtpConnection:
     return server
 
 
+class LmtpEntrance(Entrance):
+    """A connection to the LMTP server that stays open for the next post."""
+
+    def __init__(self) -> None:
+        self.server: LmtpConnection | None = None
+
+    def post(self, sender: str, address: str, message: str) -> None:
+        sent = False
+        try:
+            if self.server is None:
+                self.server = lmtp_connection()
+                self.server.ehlo_or_helo_if_needed()
+            expect(250, self.server.mail(sender))
+            expect(250, self.server.rcpt(address))
+            sent = True
+            expect(250, self.server.data(message))
+        except smtplib.SMTPResponseException as trouble:
+            self.close()
+            raise PostRefused(str(trouble)) from trouble
+        except LMTP_TROUBLE as trouble:
+            self.close()
+            raise PostRefused(str(trouble), in_doubt=sent) from trouble
+
+    def close(self) -> None:
+        if self.server is not None:
+            self.server.close()
+            self.server = None
+
+
+def expect(code: int, reply: tuple[int, bytes]) -> None:
+    """Raise SMTPResponseException for any other reply of the server."""
+    if reply[0] != code:
+        raise smtplib.SMTPResponseException(*reply)
+
+
 class Standin21(Site):
     """The stand-in for Mailman 2.1 of the tests, installed on the share under its prefix.
 
@@ -315,9 +456,12 @@ class Standin21(Site):
         """The mount point; all else is on the share."""
         (layer / self.mount_point.lstrip("/")).mkdir(parents=True)
 
+    def settings(self) -> str:
+        """What is appended to mm_cfg.py."""
+        return f'SMTPHOST = "{OUTSIDE}"\nSMTPPORT = {SINK_PORT}\n'
+
     def seed(self, image: Path, share: Path) -> None:
         """Install under the path it has in the nodes, in a mount namespace of its own."""
-        settings = f'SMTPHOST = "{OUTSIDE}"\nSMTPPORT = {SINK_PORT}\n'
         program = (
             "import sys; from pathlib import Path; from tests.standin import install; "
             "install(Path(sys.argv[1]), user='list', group='list', settings=sys.argv[2], "
@@ -329,7 +473,8 @@ class Standin21(Site):
                 *("unshare", "--mount", "sh", "-ec"),
                 'mount -t tmpfs tmpfs "$1"; mkdir "$2"; mount --bind "$3" "$2"; shift 3; exec "$@"',
                 *("sh", top, self.mount_point, str(share)),
-                *(sys.executable, "-c", program, self.mount_point, settings, *self.subscribers),
+                *(sys.executable, "-c", program, self.mount_point, self.settings()),
+                *self.subscribers,
             ],
             cwd=CHECKOUT,
             check=True,
@@ -364,20 +509,14 @@ class Standin21(Site):
         name = address.split("@")[0]
         return ["python3", "-c", program, f"{self.mount_point}/lists/{name}/config.pck"]
 
-    def submit(self, lab: Lab, sender: str, address: str, message: str) -> None:
-        node = self.active(lab)
-        inject = [f"{self.mount_point}/bin/inject", "-l", address.split("@")[0]]
-        done = subprocess.run(
-            [*lab.enter(node), "runuser", "-u", "list", "--", *inject],
-            input=message.encode(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            check=False,
-            timeout=ANSWER_WITHIN,
-        )
-        if done.returncode != 0:
-            text = done.stderr.decode("utf-8", "replace").strip()
-            raise PostRefused(f"{node}: inject ended with {done.returncode}: {text}")
+    def entrance(self, lab: Lab) -> Entrance:
+        return InjectEntrance(lab, self)
+
+    def queue_of(self, runner: str) -> str:
+        return {"IncomingRunner": "in", "OutgoingRunner": "out"}[runner]
+
+    def queue_directory(self) -> str:
+        return "qfiles"
 
     def active(self, lab: Lab) -> str:
         """The node whose mail system would get a post: the one with the virtual address."""
@@ -429,6 +568,100 @@ class Standin21(Site):
             )
 
 
+class InjectEntrance(Entrance):
+    """The program that the mail system runs for each post, on the node it last found active."""
+
+    def __init__(self, lab: Lab, site: Standin21) -> None:
+        self.lab = lab
+        self.site = site
+        self.node: str | None = None
+        self.prefix: list[str] = []
+
+    def post(self, sender: str, address: str, message: str) -> None:
+        if self.node is None:
+            self.node = self.site.active(self.lab)
+            self.prefix = self.lab.enter(self.node)
+        inject = [f"{self.site.mount_point}/bin/inject", "-l", address.split("@")[0]]
+        as_list = ["setpriv", "--reuid=list", "--regid=list", "--init-groups", "--"]
+        done = subprocess.run(
+            [*self.prefix, *as_list, *inject],
+            input=message.encode(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=ANSWER_WITHIN,
+        )
+        if done.returncode != 0:
+            text = done.stderr.decode("utf-8", "replace").strip()
+            reason = f"{self.node}: inject ended with {done.returncode}: {text}"
+            self.node = None
+            raise PostRefused(reason, in_doubt=True)
+
+
+class Mailman3Slices(Mailman3):
+    """Mailman 3 on all nodes: `in` and `out` in slices, the rest with the master on one of them."""
+
+    name = "mailman3-slices"
+    on_several_nodes = True
+    needs_database = True
+    slices = MappingProxyType({"in": 4, "out": 8})
+    runners = Mailman3.runners - set(slices)
+    changes: ClassVar[dict[str, dict[str, str]]] = {
+        **Mailman3.changes,
+        "database": {
+            "class": "mailman.database.postgresql.PostgreSQLDatabase",
+            "url": f"postgresql://{DATABASE}@{OUTSIDE}/{DATABASE}",
+        },
+    }
+    additions: ClassVar[dict[str, dict[str, str]]] = {
+        f"runner.{runner}": {"start": "no", "instances": str(count)}
+        for runner, count in slices.items()
+    }
+
+    def seed_database(self) -> list[list[str]]:
+        """Any command of Mailman's makes the tables; now nobody has to wait for another's."""
+        return [self.mailman("info")]
+
+    def create_list(self, address: str, subscribers: Sequence[str]) -> list[list[str]]:
+        """A list that takes every post, without archive and digests.
+
+        Mailman's rules for who may post cost more than all the rest of a post's way, and these
+        labs look at queues. A new list without archive gets its rows in `listarchiver` from the
+        first runner that sends for it; when several do so at the same time, it gets them twice,
+        and every later post is shunted (MultipleResultsFound). So the rows are made here.
+        """
+        lean = (
+            "from mailman.interfaces.archiver import ArchivePolicy\n"
+            "from mailman.interfaces.mailinglist import IListArchiverSet\n"
+            "IListArchiverSet(m)\n"
+            "m.archive_policy = ArchivePolicy.never\n"
+            "m.digests_enabled = False\n"
+            "m.posting_chain = 'accept'\n"
+            "commit()\n"
+        )
+        shell = 'printf %s "$1" | exec ' + " ".join(self.mailman("shell", "-l", address))
+        return [*super().create_list(address, subscribers), ["sh", "-ec", shell, "sh", lean]]
+
+
+class Standin21Slices(Standin21):
+    """The stand-in for 2.1 on all nodes, sliced in the same way."""
+
+    name = "standin21-slices"
+    on_several_nodes = True
+    slices = MappingProxyType({"IncomingRunner": 4, "OutgoingRunner": 8})
+    runners = Standin21.runners - set(slices)
+
+    def settings(self) -> str:
+        """mm_cfg.py: the master leaves the sliced queues alone."""
+        kept = f"[each for each in QRUNNERS if each[0] not in {sorted(self.slices)!r}]"
+        return super().settings() + f"QRUNNERS = {kept}\n"
+
+
+def slice_name(queue: str) -> str:
+    """The name of the resource that serves a sliced queue."""
+    return f"{queue}-slice"
+
+
 class Dummies(Mailman3):
     """The cluster without our agents: for working on the lab itself."""
 
@@ -452,4 +685,6 @@ def copy_ownership(source: Path, target: Path) -> None:
     shutil.chown(target, status.st_uid, status.st_gid)
 
 
-SITES = {site.name: site for site in (Mailman3, Standin21, Dummies)}
+SITES = {
+    site.name: site for site in (Mailman3, Standin21, Mailman3Slices, Standin21Slices, Dummies)
+}

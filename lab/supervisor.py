@@ -1,4 +1,4 @@
-"""The process a lab hangs on: switch, shared disk, power switch, SMTP sink and watcher.
+"""The process a lab hangs on: switch, share, database, power switch, SMTP sink and watcher.
 
 Started by lab.Lab in network and mount namespaces of its own, so that whatever it makes (bridge,
 interfaces, mounts, the state on a tmpfs) disappears with it, also when it is killed. The nodes die
@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from . import cluster
-from .disk import SharedDisk
+from .database import Database
+from .disk import SHARED_DIRECTORY, SharedDirectory, SharedDisk, Store
 from .node import BRIDGE, INSIDE, Node, NodeFailure, run
 from .process_table import Roles, mailman_daemons, processes_of
 from .sink import open_sink
@@ -47,7 +48,8 @@ class Supervisor:
         self.site = site
         self.names = names
         self.nodes: dict[str, Node] = {}
-        self.disk: SharedDisk | None = None
+        self.store: Store | None = None
+        self.database: Database | None = None
         self.fence_failures_left = 0
         self.last_seen: Roles = {}
         self.events = open(state / "events.jsonl", "a", buffering=1)  # noqa: SIM115
@@ -61,20 +63,26 @@ class Supervisor:
     # ---------------------------------------------------------------- making the lab
 
     def build(self) -> None:
-        """Make the private tmpfs, the switch, the shared disk, the nodes' layer, the nodes."""
+        """Make the private tmpfs, the switch, the share, the nodes' layer, database and nodes."""
         run("mount", "--make-rprivate", "/")
         self.private.mkdir()
         run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(self.private))
         inside = self.state / "inside"
         inside.mkdir()
         self.build_switch()
-        self.disk = SharedDisk(self.private / f"{self.state.name}.img")
-        self.fill_disk(self.disk)
+        if self.site.on_several_nodes:
+            self.store = SharedDirectory(self.private / SHARED_DIRECTORY)
+        else:
+            self.store = SharedDisk(self.private / f"{self.state.name}.img")
+        self.fill_store(self.store)
         layer = self.private / "layer"
         self.build_layer(layer)
+        trees = [layer, self.image]
+        if self.site.needs_database:
+            self.database = Database(self.private / "database", trees)
+            self.fill_database(self.database)
         for name in self.names:
-            directory = self.private / name
-            self.nodes[name] = Node(name, directory, [layer, self.image], inside, self.disk)
+            self.nodes[name] = Node(name, self.private / name, trees, inside, self.store)
 
     def build_switch(self) -> None:
         """A bridge; the supervisor itself is the host `outside` on it."""
@@ -84,22 +92,25 @@ class Supervisor:
         run("ip", "address", "add", f"{cluster.OUTSIDE}/{length}", "dev", BRIDGE)
         run("ip", "link", "set", BRIDGE, "up")
 
-    def fill_disk(self, disk: SharedDisk) -> None:
-        """Format the shared disk and let the site fill it."""
-        disk.format()
-        mount_point = self.private / "share"
-        mount_point.mkdir(exist_ok=True)
-        run("mount", "-t", "ext4", disk.device, str(mount_point))
-        try:
-            self.site.seed(self.image, mount_point)
-        finally:
-            run("umount", str(mount_point))
+    def fill_store(self, store: Store) -> None:
+        """Empty what the nodes share and let the site fill it."""
+        store.format()
+        with store.opened(self.private / "share") as place:
+            self.site.seed(self.image, place)
+
+    def fill_database(self, database: Database) -> None:
+        """Start the empty database and let the site fill it."""
+        database.start()
+        for command in self.site.seed_database():
+            run(*database.enter(), *command)
 
     def build_layer(self, layer: Path) -> None:
         """What all nodes have over the image: our agents, the cluster's and the site's files."""
         layer.mkdir()
-        if any(":mailman:" in resource.agent for resource in self.site.resources()):
-            install_agents(layer)
+        resources = [*self.site.resources(), *(each.resource for each in self.site.clones())]
+        agents = {each.agent for each in resources if ":mailman:" in each.agent}
+        if agents:
+            install_agents(layer, agents)
         self.site.lay_out(self.image, layer)
         for name, text, mode in (
             ("etc/hosts", cluster.hosts_file(self.names), 0o644),
@@ -107,7 +118,12 @@ class Supervisor:
             ("etc/corosync/corosync.conf", cluster.corosync_conf("lab", self.names), 0o644),
             (
                 "var/lib/pacemaker/cib/cib.xml",
-                cluster.cib(self.names, self.site.resources()),
+                cluster.cib(
+                    self.names,
+                    self.site.resources(),
+                    self.site.clones(),
+                    self.site.constraints(),
+                ),
                 0o600,
             ),
         ):
@@ -115,6 +131,8 @@ class Supervisor:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
             file.chmod(mode)
+        # As on any Debian that was booted; the Filesystem agent finds bind mounts there.
+        (layer / "etc/mtab").symlink_to("../proc/self/mounts")
         for source, target in (
             ("init.py", "usr/lib/mailman-ha-lab"),
             ("fence_lab", "usr/sbin"),
@@ -161,16 +179,26 @@ class Supervisor:
             self.event("plugged", name)
         elif what == "fence-fails-first":
             self.fence_failures_left = int(request["count"])
+        elif what == "stay-off":
+            self.nodes[name].stays_off = bool(request["off"])
         elif what == "format":
-            assert self.disk is not None
-            if self.disk.in_use():
-                raise NodeFailure("the shared disk is in use: switch the nodes off first")
-            self.fill_disk(self.disk)
+            self.start_over()
         elif what == "down":
             self.ended.set()
         else:
             raise KeyError(what)
         return {}
+
+    def start_over(self) -> None:
+        """Empty and fill again what the nodes share, and the database."""
+        assert self.store is not None
+        if self.store.in_use() or any(node.is_on() for node in self.nodes.values()):
+            raise NodeFailure("the share is in use: switch the nodes off first")
+        self.fill_store(self.store)
+        if self.database is not None:
+            self.database.stop()
+            self.database.empty()
+            self.fill_database(self.database)
 
     def describe(self, node: Node) -> dict[str, Any]:
         """A node's line in the status."""
@@ -196,7 +224,7 @@ class Supervisor:
         if action in ("off", "reboot"):
             self.power_off(name)
             self.event("fenced", name, action=action)
-        return {}, action in ("on", "reboot")
+        return {}, action in ("on", "reboot") and not self.nodes[name].stays_off
 
     async def serve_control(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -251,9 +279,11 @@ class Supervisor:
         while True:
             self.look()
             for name, node in self.nodes.items():
-                if node.power is not None and not node.is_on():
+                if node.power is not None and not node.is_on() and not node.stays_off:
                     self.event("reset-itself", name)
                     self.boot(name)
+            if self.database is not None and not self.database.is_on():
+                raise NodeFailure(f"the database ended: {self.database.console_tail()}")
             await asyncio.sleep(WATCH_INTERVAL)
 
     # ---------------------------------------------------------------- life
@@ -289,17 +319,26 @@ class Supervisor:
                 node.power_off()
             except NodeFailure as trouble:
                 print(trouble, file=sys.stderr)
-        if self.disk is not None:
-            self.disk.detach()
+        if self.database is not None:
+            try:
+                self.database.stop()
+            except NodeFailure as trouble:
+                print(trouble, file=sys.stderr)
+        if self.store is not None:
+            self.store.detach()
         if self.private.is_mount():
             run("umount", "--lazy", str(self.private))
         shutil.rmtree(self.state)
 
 
-def install_agents(layer: Path) -> None:
-    """`make install` of the checkout into the layer; NodeFailure tells what make said."""
+def install_agents(layer: Path, agents: set[str]) -> None:
+    """`make install` of the checkout into the layer; NodeFailure tells what make said.
+
+    `agents` (by full name) must be there afterwards.
+    """
     run("make", "-s", "-C", str(CHECKOUT), "install", f"DESTDIR={layer}", "PREFIX=/usr")
-    for agent in ("mailman-master", "list-lock-janitor"):
+    for name in sorted(agents):
+        agent = name.split(":")[-1]
         if not (layer / AGENT_DIRECTORY / agent).is_file():
             raise NodeFailure(f"make install put no {agent} into /{AGENT_DIRECTORY}")
 
@@ -349,7 +388,7 @@ def main(arguments: list[str]) -> int:
             supervisor.build()
             asyncio.run(supervisor.live(owner))
         except (NodeFailure, OSError, subprocess.SubprocessError) as trouble:
-            say(f"failed: {trouble}")
+            say("failed: " + " | ".join(str(trouble).splitlines()))
             raise
         finally:
             supervisor.clear()

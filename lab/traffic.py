@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .client import Lab, LabFailure
-from .sites import PostRefused
+from .sites import Entrance, PostRefused
 
 RETRY_INTERVAL = 0.2  # seconds between two tries of one post
 
@@ -37,7 +37,11 @@ class Tally:
 
 
 class Traffic(threading.Thread):
-    """Posts to one list at a steady rate until `finish`; each post waits for the one before."""
+    """Posts to one list at a steady rate until `finish`, over one or several connections.
+
+    On each connection a post waits for the one before. With `limit`, so many posts are sent, and
+    then no more.
+    """
 
     def __init__(
         self,
@@ -46,6 +50,8 @@ class Traffic(threading.Thread):
         subscribers: Sequence[str],
         rate: float = 5.0,
         label: str = "post",
+        connections: int = 1,
+        limit: int | None = None,
     ) -> None:
         """`rate` in posts a second; `label` makes Message-IDs and subjects tell their traffic."""
         super().__init__(name=f"traffic {label}", daemon=True)
@@ -54,26 +60,56 @@ class Traffic(threading.Thread):
         self.subscribers = list(subscribers)
         self.rate = rate
         self.label = f"{label}-{time.time_ns():x}"
+        self.connections = connections
+        self.limit = limit
         self.accepted: dict[str, float] = {}  # Message-ID → time accepted, in order
+        self.in_doubt: set[str] = set()  # sent again because the answer was lost: maybe there twice
         self.refused = 0  # tries that did not end in 250
         self.last_reply = ""
         self.stopping = threading.Event()
         self.ended_by: BaseException | None = None
+        self.turn = threading.Lock()
+        self.number = 0
+        self.due = 0.0
 
     def run(self) -> None:
-        """Post until told to stop; the last post is finished."""
+        """Post until told to stop or the limit; the last posts are finished."""
+        self.due = time.monotonic()
+        workers = [
+            threading.Thread(target=self.work, name=f"{self.name} {number}", daemon=True)
+            for number in range(self.connections)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+
+    def work(self) -> None:
+        """One connection's share of the posts."""
         try:
             self.lab.join_network()
-            number = 0
-            due = time.monotonic()
-            while not self.stopping.wait(max(0.0, due - time.monotonic())):
-                number += 1
-                self.post(number)
-                due = max(due + 1 / self.rate, time.monotonic() - 1)
+            entrance = self.lab.site.entrance(self.lab)
+            try:
+                while (number := self.next_number()) is not None:
+                    self.post(entrance, number)
+            finally:
+                entrance.close()
         except BaseException as trouble:
             self.ended_by = trouble
+            self.stopping.set()
 
-    def post(self, number: int) -> None:
+    def next_number(self) -> int | None:
+        """The number of the next post, when it is due; None when there is none."""
+        with self.turn:
+            if self.limit is not None and self.number >= self.limit:
+                return None
+            if self.stopping.wait(max(0.0, self.due - time.monotonic())):
+                return None
+            self.due = max(self.due + 1 / self.rate, time.monotonic() - 1)
+            self.number += 1
+            return self.number
+
+    def post(self, entrance: Entrance, number: int) -> None:
         """Try one post until it is accepted, or until the traffic is to stop."""
         identity = f"<{self.label}-{number}@outside.lab.example>"
         sender = self.subscribers[0]
@@ -84,10 +120,12 @@ class Traffic(threading.Thread):
         )
         while not self.stopping.is_set():
             try:
-                self.lab.site.submit(self.lab, sender, self.list_address, message)
+                entrance.post(sender, self.list_address, message)
             except (PostRefused, LabFailure) as trouble:
                 self.refused += 1
                 self.last_reply = str(trouble)
+                if isinstance(trouble, PostRefused) and trouble.in_doubt:
+                    self.in_doubt.add(identity)
                 self.stopping.wait(RETRY_INTERVAL)
             else:
                 self.accepted[identity] = time.time()
@@ -99,6 +137,14 @@ class Traffic(threading.Thread):
         self.lab.wait_until(
             f"{count} more posts accepted (last refusal: {self.last_reply or 'none'})",
             lambda: len(self.accepted) >= goal or not self.is_alive(),
+            timeout,
+        )
+
+    def wait_all_accepted(self, timeout: float) -> None:
+        """Until the limit is reached; LabFailure when it is not in so many seconds."""
+        self.lab.wait_until(
+            f"{self.limit} posts accepted (last refusal: {self.last_reply or 'none'})",
+            lambda: not self.is_alive(),
             timeout,
         )
 

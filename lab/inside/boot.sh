@@ -2,9 +2,11 @@
 # Brings one node up, from inside its new namespaces (mount, uts, ipc, pid, net) to the exec of
 # its init. Runs with the host's programs until pivot_root, with the image's after it.
 #
-#   boot.sh NODE NODE_DIR LOWER_DIRS SHARED_DIR DISK_MAJOR DISK_MINOR ADDRESS/LEN CLUSTER(yes|no)
+#   boot.sh NODE NODE_DIR LOWER_DIRS LAB_DIR STORE ADDRESS/LEN CLUSTER(yes|no)
+#
+# STORE is what the nodes share: disk:MAJOR:MINOR or directory:PATH.
 set -e
-node=$1 dir=$2 lower=$3 shared=$4 major=$5 minor=$6 address=$7 cluster=$8
+node=$1 dir=$2 lower=$3 shared=$4 store=$5 address=$6 cluster=$7
 root=$dir/root
 
 mount -t overlay overlay -o "lowerdir=$lower,upperdir=$dir/upper,workdir=$dir/work" "$root"
@@ -21,7 +23,18 @@ $device
 END
     mknod -m 666 "$root/dev/$name" c "$number" "$minor_number"
 done
-mknod -m 660 "$root/dev/shared-disk" b "$major" "$minor"
+case $store in
+disk:*)
+    IFS=: read -r kind major minor_number <<END
+$store
+END
+    mknod -m 660 "$root/dev/shared-disk" b "$major" "$minor_number"
+    ;;
+directory:*)
+    mkdir -p "$root/srv/shared-directory"
+    mount --bind "${store#directory:}" "$root/srv/shared-directory"
+    ;;
+esac
 mkdir "$root/dev/shm" "$root/dev/pts"
 mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
 mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts "$root/dev/pts"

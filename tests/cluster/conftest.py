@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -38,6 +38,29 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 FAILED = pytest.StashKey[bool]()
+MEASURED = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Notes a line of what a test measured; all lines are printed at the end of the run."""
+    lines = request.config.stash.setdefault(MEASURED, [])
+
+    def note(text: str) -> None:
+        lines.append(f"{request.node.name}: {text}")
+        print(text)
+
+    return note
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """What the tests measured, whether they passed or not."""
+    if config.stash.get(MEASURED, []):
+        terminalreporter.section("measured on the clusters")
+        for line in config.stash[MEASURED]:
+            terminalreporter.line(line)
 
 
 def bring_up(suite: str, site: str, nodes: int = 2) -> Lab:

@@ -16,15 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from lab.client import CHECKOUT, STATE_ROOT, Lab
+from lab.client import CHECKOUT, STATE_ROOT, Lab, overlapping
 from lab.image import image_path
 
 SUITE = "bookworm"
 
 
-def new_lab(word: str) -> Lab:
+def new_lab(word: str, site: str = "dummies") -> Lab:
     """A lab of a name nobody else uses."""
-    return Lab(f"{word}-{os.getpid()}", suite=SUITE, site="dummies")
+    return Lab(f"{word}-{os.getpid()}", suite=SUITE, site=site)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,8 @@ class Traces:
         self.networks.discard(os.readlink("/proc/self/ns/net"))
         assert len(self.networks) == 3, "the supervisor and two nodes"
         assert len(self.pids) >= 3
-        assert self.loop_devices()
+        assert bool(self.loop_devices()) == (not lab.site.on_several_nodes)
+        self.pids |= set(self.in_networks())
 
     def loop_devices(self) -> list[str]:
         """Loop devices that still carry the lab's disk."""
@@ -181,6 +182,15 @@ class Traces:
             for file in Path("/sys/block").glob("loop*/loop/backing_file")
             if f"{self.name}.img" in file.read_text(encoding="utf-8", errors="replace")
         ]
+
+    def in_networks(self) -> list[int]:
+        """The processes on the lab's networks, the database's among them."""
+        found = []
+        for process in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if process.name.isdigit() and os.readlink(process / "ns/net") in self.networks:
+                    found.append(int(process.name))
+        return found
 
     def left(self) -> list[str]:
         """What of it there still is."""
@@ -226,6 +236,69 @@ def test_killed_supervisor_leaves_only_a_directory_which_down_removes() -> None:
     assert traces.wait_gone() == []
     lab.down()
     assert not lab.state.exists()
+
+
+@pytest.mark.parametrize("how", ["down", "killed"])
+def test_database_and_shared_directory_go_with_the_lab(how: str) -> None:
+    lab = new_lab(f"data-{how}", "mailman3-slices")
+    lab.up(cluster=False)
+    try:
+        traces = Traces(lab)
+        servers = [pid for pid in traces.pids if b"postgres" in command_line(pid)]
+        assert servers, "PostgreSQL runs on the lab's network"
+        assert pid_owner(servers[0]) != 0
+        lab.run("n1", ["mount", "--bind", "/srv/shared-directory", "/mnt"])
+        if how == "killed":
+            os.kill(lab.supervisor_pid(), signal.SIGKILL)
+            assert traces.wait_gone() == []
+    finally:
+        lab.down()
+    assert traces.left() == []
+    assert not lab.state.exists()
+
+
+def command_line(pid: int) -> bytes:
+    """The words of a process; none when it is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def pid_owner(pid: int) -> int:
+    """The user a process runs as."""
+    return Path(f"/proc/{pid}").stat().st_uid
+
+
+def test_nodes_share_a_directory_and_a_power_cut_leaves_what_was_written() -> None:
+    lab = new_lab("shared", "standin21-slices")
+    lab.up(owned=True, cluster=False)
+    try:
+        write = "echo written > /srv/shared-directory/a; ln /srv/shared-directory/a $0; sleep 1000"
+        path = "/srv/shared-directory/b"
+        lab.run("n1", ["setsid", "-f", "sh", "-c", write, path])
+        lab.wait_until("it is written", lambda: (lab.share() / "b").exists(), 10)
+        lab.kill("n1")
+        assert lab.run("n2", ["stat", "-c", "%h", path]).stdout == "2\n"
+        assert lab.run("n2", ["cat", path]).stdout == "written\n"
+        lab.boot("n1", cluster=False)
+        assert lab.run("n1", ["cat", path]).stdout == "written\n"
+    finally:
+        lab.down()
+
+
+def test_slices_that_overlap_count_as_two_runners_of_one_slice() -> None:
+    for one, other in (
+        ("in:0:4", "in:0:2"), ("in:3:4", "in:1:2"), ("in:2:4", "in:0:1"), ("in:1:3", "in:1:2"),
+        ("in", "in:3:4"),
+    ):  # fmt: skip
+        assert overlapping(one, other), (one, other)
+        assert overlapping(other, one), (other, one)
+    for one, other in (
+        ("in:0:4", "in:1:4"), ("in:0:4", "in:1:2"), ("in:0:2", "out:0:2"), ("in:2:3", "in:0:2"),
+        ("master", "in:0:1"),
+    ):  # fmt: skip
+        assert not overlapping(one, other), (one, other)
+        assert not overlapping(other, one), (other, one)
 
 
 def test_lab_of_a_killed_owner_goes_down() -> None:
