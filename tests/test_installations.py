@@ -63,11 +63,15 @@ def test_nothing_stays_of_a_run_that_was_ended(how: int) -> None:
     )
     checkout = Path(__file__).resolve().parent.parent
     with subprocess.Popen(
-        [sys.executable, "-c", program], cwd=checkout, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout / "lib")},
+        stdout=subprocess.PIPE,
+        text=True,
     ) as run:
         assert run.stdout is not None
         directory = Path(run.stdout.readline().strip())
-        assert directory.is_dir()
+        assert directory.is_absolute()
         assert len(processes_of(directory)) >= 9
         os.kill(run.pid, how)
         run.wait(20)
