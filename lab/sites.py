@@ -138,6 +138,9 @@ class Site(ABC):
         """Make a start by hand possible on a node that has not mounted the share."""
         lab.run(node, ["test", "-d", self.mount_point])
 
+    def clear_local_start(self, lab: Lab, node: str) -> None:  # noqa: B027  nothing to do for most
+        """Take back what `prepare_local_start` did; what it started must have ended."""
+
     def resources(self) -> list[Resource]:
         """The group `mail`, in its order of start."""
         below = [] if self.on_several_nodes else [self.filesystem(), self.janitor()]
@@ -566,6 +569,23 @@ class Standin21(Site):
                 stdin=archive.stdout,
                 check=True,
             )
+
+    def clear_local_start(self, lab: Lab, node: str) -> None:
+        """Remove the copy, also from under the share.
+
+        With the copy in place a post is accepted, and lost, while the share is not mounted.
+        """
+        lab.run(node, ["sh", "-ec", CLEAR_UNDER_THE_SHARE, "sh", self.mount_point])
+
+
+# A bind of the root is not recursive: it shows what lies under the mount points.
+CLEAR_UNDER_THE_SHARE = """
+mkdir -p /run/bare
+mount --bind / /run/bare
+find "/run/bare$1" -mindepth 1 -delete
+umount /run/bare
+rmdir /run/bare
+"""
 
 
 class InjectEntrance(Entrance):

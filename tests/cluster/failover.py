@@ -72,7 +72,12 @@ class Standing:
             served = lab.wait_serving(90)
             traffic.wait_accepted(AFTER)
         tally = traffic.wait_delivered(60)
-        assert tally.lost == [], f"of {tally.accepted} accepted posts\n{self.queued(served)}"
+        if tally.lost:
+            when = {identity: traffic.accepted[identity] - self.began for identity in tally.lost}
+            raise AssertionError(
+                f"lost of {tally.accepted} posts, with the seconds at which they were accepted: "
+                f"{when}\nleft on the share:\n{self.queued(served)}"
+            )
         assert tally.accepted >= BEFORE + AFTER
         assert lab.unmet_promise() == ""
         assert lab.doubles(self.began) == []

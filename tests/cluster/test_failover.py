@@ -82,12 +82,18 @@ def test_mailman_started_by_hand_on_the_passive_node_is_gone_after_failover(
     lost = lab.wait_serving()
     survivor = standing.passive_node(lost)
     lab.run(survivor, ["mkdir", "-p", lab.site.mount_point])
-    by_hand = start_by_hand(standing, survivor)
-    lab.kill(lost)
-    lab.wait_until(f"{survivor} serves", lambda: lab.active_node() == survivor, 90)
-    standing.began = standing.fencing_of(lost) + 1  # until then there were two, by the test's hand
-    with standing.traffic("by-hand"):
-        lab.wait_until("the one by hand is gone", lambda: not alive(standing, survivor, by_hand))
+    try:
+        by_hand = start_by_hand(standing, survivor)
+        lab.kill(lost)
+        lab.wait_until(f"{survivor} serves", lambda: lab.active_node() == survivor, 90)
+        # Until then there were two, by the test's hand.
+        standing.began = standing.fencing_of(lost) + 1
+        with standing.traffic("by-hand"):
+            lab.wait_until(
+                "the one by hand is gone", lambda: not alive(standing, survivor, by_hand)
+            )
+    finally:
+        lab.site.clear_local_start(lab, survivor)
     served = lab.daemons()[survivor]
     assert not {pid for pids in served.values() for pid in pids} & set(by_hand)
 
