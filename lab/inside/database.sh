@@ -40,11 +40,13 @@ if [ ! -e $data/complete ]; then
     touch $data/complete
 fi
 rm -f $data/postmaster.pid
-# What is on disk matters to nobody after this lab. Keepalives: a node whose power was cut must not
-# hold row locks for hours.
-exec $as_postgres $program/postgres -D $data \
+# This shell stays, as root: a process forgets that it is to die with its parent when it changes its
+# user. What is on disk matters to nobody after this lab. Keepalives: a node whose power was cut must
+# not hold row locks for hours.
+$as_postgres $program/postgres -D $data \
     -c "listen_addresses=$address" -c unix_socket_directories= -c max_connections=200 \
     -c fsync=off -c full_page_writes=off -c synchronous_commit=off -c jit=off \
     -c wal_level=minimal -c max_wal_senders=0 -c max_wal_size=128MB \
-    -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3
+    -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 &
+wait $!
 ' sh "$address" "$network" "$name"
