@@ -123,5 +123,5 @@ def test_there_are_light_paths_to_look_at() -> None:
 
 
 def test_the_look_at_the_modules_sees_what_is_dear() -> None:
-    loaded = modules_after("import subprocess")
+    loaded = modules_after("import re, subprocess")
     assert {"subprocess", "re", "enum", "signal"} <= loaded
