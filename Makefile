@@ -1,6 +1,6 @@
 # mailman-ha: Pacemaker resource agents for GNU Mailman.
 #
-#   make install [DESTDIR=] [PREFIX=/usr]   agents, library
+#   make install [DESTDIR=] [PREFIX=/usr]   agents, library, the command mailman-ha
 #   make test            everything that needs no cluster (sets up what it needs)
 #   make test-cluster    failover on real clusters in namespaces (root; sets up what it needs)
 #   make demo            watch a two-node cluster lose its active node in the middle of traffic
@@ -14,6 +14,9 @@ PROVIDER ?= mailman
 OCF_ROOT ?= /usr/lib/ocf
 AGENTDIR  = $(OCF_ROOT)/resource.d/$(PROVIDER)
 LIBRARY   = $(PREFIX)/lib/mailman-ha
+COMMAND   = $(PREFIX)/bin/mailman-ha
+MANUAL    = $(PREFIX)/share/man/man8/mailman-ha.8
+COMPLETION = $(PREFIX)/share/bash-completion/completions/mailman-ha
 
 PYTHON   ?= /usr/bin/python3
 VENV      = .venv
@@ -27,23 +30,33 @@ all:
 
 install:
 	install -d '$(DESTDIR)$(AGENTDIR)' '$(DESTDIR)$(LIBRARY)'
-	cd lib && find mailman_ha -name '*.py' -exec install -D -m 644 '{}' '$(DESTDIR)$(LIBRARY)/{}' ';'
+	cd lib && find mailman_ha '(' -name '*.py' -o -name '*.json' ')' \
+	    -exec install -D -m 644 '{}' '$(DESTDIR)$(LIBRARY)/{}' ';'
 	for agent in $(AGENTS); do \
 	    sed 's|@LIBRARY@|$(LIBRARY)|' agents/$$agent > '$(DESTDIR)$(AGENTDIR)'/$$agent && \
 	    chmod 755 '$(DESTDIR)$(AGENTDIR)'/$$agent || exit 1; \
 	done
+	install -d '$(DESTDIR)$(dir $(COMMAND))' '$(DESTDIR)$(dir $(MANUAL))' \
+	    '$(DESTDIR)$(dir $(COMPLETION))'
+	sed 's|@LIBRARY@|$(LIBRARY)|' lib/mailman_ha/cli/mailman-ha > '$(DESTDIR)$(COMMAND)'
+	chmod 755 '$(DESTDIR)$(COMMAND)'
+	cd lib && $(PYTHON) -B -m mailman_ha.cli.manual_page > '$(DESTDIR)$(MANUAL)'
+	chmod 644 '$(DESTDIR)$(MANUAL)'
+	install -m 644 lib/mailman_ha/cli/completion.bash '$(DESTDIR)$(COMPLETION)'
 	$(PYTHON) -m compileall -q -s '$(DESTDIR)' '$(DESTDIR)$(LIBRARY)'
 
 uninstall:
 	for agent in $(AGENTS); do rm -f '$(DESTDIR)$(AGENTDIR)'/$$agent; done
 	-rmdir '$(DESTDIR)$(AGENTDIR)'
+	rm -f '$(DESTDIR)$(COMMAND)' '$(DESTDIR)$(MANUAL)' '$(DESTDIR)$(COMPLETION)'
 	rm -rf '$(DESTDIR)$(LIBRARY)'
 
 # What the tests need besides Python packages: the distribution's psutil and yaml, on which the
 # agents run, the tools that judge agents, and a FUSE file system to hang.
-TEST_PACKAGES = python3-venv kmod time python3-psutil python3-yaml resource-agents pcs crmsh \
+TEST_PACKAGES = python3-venv kmod time python3-psutil python3-yaml \
+    python3-rich python3-argcomplete resource-agents pcs crmsh \
     pacemaker-cli-utils libxml2-utils groff-base man-db bindfs fuse3 iproute2 psmisc procps \
-    e2fsprogs util-linux
+    e2fsprogs util-linux graphviz
 LAB_PACKAGES = python3-venv debootstrap iproute2 e2fsprogs util-linux procps
 
 APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends

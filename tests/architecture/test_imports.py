@@ -16,8 +16,8 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 
 #: The house from the top down; what stands on one floor does not know its neighbours.
 FLOORS = (
-    ("agents", "cli"), ("topology",), ("mailman", "queues", "lists"), ("evidence",), ("locks",),
-    ("ocf",),
+    ("cli",), ("doctor",), ("agents", "topology"), ("mailman", "queues", "lists"), ("evidence",),
+    ("locks",), ("ocf",),
 )
 FLOOR_OF = {layer: number for number, floor in enumerate(FLOORS) for layer in floor}
 
@@ -26,6 +26,9 @@ TOO_DEAR = (
     "typing", "dataclasses", "enum", "re", "json", "subprocess", "logging", "socket", "argparse",
     "signal", "psutil",
 )
+
+#: Where alone a package for looks is imported: the others must run without it.
+ONLY_IN = {"rich": "cli/table.py", "argcomplete": "cli/main.py"}
 
 MODULES = sorted(LIBRARY.rglob("*.py"))
 QUICK = sorted(path.parent.name for path in LIBRARY.glob("agents/*/quick.py"))
@@ -75,6 +78,16 @@ def test_imports_run_downwards_only(path: Path) -> None:
             assert FLOOR_OF[layer] > FLOOR_OF[own], (
                 f"{path.relative_to(LIBRARY)}:{line} imports {name}: {own} must not know {layer}"
             )
+
+
+@pytest.mark.parametrize("package", ONLY_IN)
+def test_package_for_looks_is_imported_in_one_place_only(package: str) -> None:
+    using = {
+        str(path.relative_to(LIBRARY))
+        for path in MODULES
+        if any(name.split(".")[0] == package for _, name in imported(path))
+    }
+    assert using == {ONLY_IN[package]}
 
 
 def test_the_check_sees_every_way_to_import(

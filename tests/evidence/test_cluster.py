@@ -6,6 +6,7 @@ import calendar
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from mailman_ha.evidence.cluster import Cluster, NoClusterEvidence, Node
 
 from tests.evidence.crm_mon_documents import NOT_CONNECTED, document, event, node
 
+LIBRARY = Path(cluster.__file__).resolve().parent.parent.parent
 MOMENT = calendar.timegm((2026, 11, 23, 19, 0, 45))
 SCHEMA = Path("/usr/share/pacemaker/api/api-result.rng")
 
@@ -276,3 +278,27 @@ def test_no_cluster_is_believed_only_where_pacemaker_has_never_run(
             cluster.ask(5.0)
         assert not refusal.value.none_here
         (tmp_path / "cib.xml").unlink()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
+@pytest.mark.parametrize("closed", [True, False])
+def test_who_may_not_look_whether_pacemaker_ran_takes_it_that_it_did(
+    closed: bool,
+) -> None:
+    """Otherwise nobody's look would call this host's locks free of any cluster's doubt."""
+    place = tempfile.mkdtemp(dir="/tmp")  # pytest's own directories are closed to others
+    try:
+        os.chmod(place, 0o700 if closed else 0o755)
+        code = (
+            f"import sys; sys.path.insert(0, {str(LIBRARY)!r}); "
+            "from mailman_ha.evidence import cluster; "
+            f"cluster.CIB_FILE = {place + '/cib.xml'!r}; "
+            "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534); "
+            "print(cluster.may_have_run())"
+        )
+        done = subprocess.run(
+            ["/usr/bin/python3", "-I", "-c", code], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == str(closed)
+    finally:
+        os.rmdir(place)

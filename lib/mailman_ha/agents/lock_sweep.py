@@ -31,7 +31,7 @@ from mailman_ha.ocf.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
     from typing import Any, Union
 
     from mailman_ha.locks.grammar import Owner
@@ -135,37 +135,184 @@ def _sweep(
     problems = _finish_interrupted(call, site, around()) if interrupted else ()
     with ActingAs(site.user.uid, site.user.gid):
         listing = lock_directory.read(site.lock_dir, site.format, site.master_lock)
+    locks, orphans, settled = _chosen(listing, only)
+    if not locks and not orphans:
+        return SweepReport(listing, kept=_with_ages(site, settled), problems=problems)
+    surroundings = around()
+    near, far, distant = _divide(call, site, surroundings, locks, orphans)
+    settled += [(one.name, verdict) for one, verdict in far]
+    if not near:
+        return SweepReport(listing, kept=_with_ages(site, settled), problems=problems)
+    return _look_closely(call, site, surroundings, listing, near, settled, distant, problems)
+
+
+def _chosen(
+    listing: LockDirectory, only: Collection[str] | None
+) -> tuple[list[LockFile], list[OrphanClaim], list[tuple[str, Verdict]]]:
+    """What of the listing is to be judged, and what needs no judging: files that are no files."""
     locks = [lock for lock in listing.locks if only is None or lock.name in only]
     orphans = [orphan for orphan in listing.orphans if only is None or _may_claim(orphan, only)]
-    settled = [
+    odd = [
         (name, Verdict(verdicts.UNKNOWN, "it is no regular file",
                        "find out who put it there, then remove it"))
         for name in listing.odd
         if only is None or name in only
     ]
-    if not locks and not orphans:
-        return SweepReport(listing, kept=_with_ages(site, settled), problems=problems)
-    surroundings = around()
+    return locks, orphans, odd
+
+
+def _divide(
+    call: Call,
+    site: Installation,
+    surroundings: Surroundings,
+    locks: Collection[LockFile],
+    orphans: Collection[OrphanClaim],
+) -> tuple[list[_Candidate], list[tuple[LockFile | OrphanClaim, Verdict]], Evidence]:
+    """Those that must be opened to be judged, those whose verdict stands without, and the evidence
+    that it stands on."""
     owners = [owner for lock in locks for owner in lock.owners]
     for orphan in orphans:
         owners.extend(orphan.owners())
     distant = lock_evidence.gather(call, site, surroundings, owners, UNMEASURED)
     near = []
+    far: list[tuple[LockFile | OrphanClaim, Verdict]] = []
     for lock in locks:
         verdict = _without_looking(lock.owners, distant)
         if verdict is None:
-            near.append(_Candidate(lock.name, lock.claims, lock.owners, lock))
+            near.append(_candidate(lock))
         else:
-            settled.append((lock.name, verdict))
+            far.append((lock, verdict))
     for orphan in orphans:
         verdict = _without_looking(orphan.owners(), distant)
         if verdict is None:
-            near.append(_Candidate(orphan.name, (), orphan.owners(), None))
+            near.append(_candidate(orphan))
         else:
-            settled.append((orphan.name, verdict))
-    if not near:
-        return SweepReport(listing, kept=_with_ages(site, settled), problems=problems)
-    return _look_closely(call, site, surroundings, listing, near, settled, distant, problems)
+            far.append((orphan, verdict))
+    return near, far, distant
+
+
+def _candidate(one: LockFile | OrphanClaim) -> _Candidate:
+    if isinstance(one, LockFile):
+        return _Candidate(one.name, one.claims, one.owners, one)
+    return _Candidate(one.name, (), one.owners(), None)
+
+
+@record
+class Judged:
+    """One file of a lock directory with its verdict. `claims` and `owners` are as the listing has
+    them; `seen` is what opening it showed, None where that was not needed or not possible (then
+    `trouble` says why). Times are in seconds since the epoch by the file server's clock; None
+    where they could not be read."""
+
+    name: str
+    verdict: Verdict
+    is_lock: bool
+    claims: tuple[str, ...] = ()
+    owners: tuple[Owner, ...] = ()
+    changed_at: float | None = None
+    expires_at: float | None = None
+    seen: Inspection | None = None
+    trouble: str = ""
+
+
+@record
+class Look:
+    """What a sweep would judge, without its hands: nothing is released, nothing is mended.
+
+    `evidence` and `surroundings` are None where the directory held nothing to judge.
+    `interrupted`: a release was killed half-way, and the next sweep ends it.
+    """
+
+    listing: LockDirectory
+    judged: tuple[Judged, ...] = ()
+    evidence: Evidence | None = None
+    surroundings: Surroundings | None = None
+    interrupted: bool = False
+
+
+def look(
+    call: Call,
+    site: Installation,
+    around: Callable[[], Surroundings],
+    only: Collection[str] | None = None,
+    closely: bool = False,
+) -> Look:
+    """Judge the locks in the lock directory of `site` as :func:`sweep` does, and change nothing.
+
+    With `closely` every file is opened, also those whose verdict stands without. Raises OSError
+    where the directory cannot be listed.
+    """
+    call.deadline.doing(f"reading the lock directory {site.lock_dir}")
+    with ActingAs(site.user.uid, site.user.gid):
+        interrupted = has_unfinished(site.lock_dir)
+        listing = lock_directory.read(site.lock_dir, site.format, site.master_lock)
+    locks, orphans, odd = _chosen(listing, only)
+    if not locks and not orphans and not odd:
+        return Look(listing, interrupted=interrupted)
+    surroundings = around()
+    near, far, distant = _divide(call, site, surroundings, locks, orphans)
+    seen, evidence = _examine(call, site, surroundings, near, distant)
+    looked: list[tuple[_Candidate, Verdict, Inspection | os.stat_result | OSError]] = [
+        (candidate, _judge(candidate, found, site, evidence), found)
+        for candidate, found in zip(near, seen)
+    ]
+    unopened = [
+        *((_candidate(one), verdict) for one, verdict in far),
+        *((_Candidate(name, (), (), None), verdict) for name, verdict in odd),
+    ]
+    with ActingAs(site.user.uid, site.user.gid):
+        opened: Sequence[Inspection | os.stat_result | OSError] = (
+            _inspect_all(site.lock_dir, [candidate for candidate, _ in unopened])
+            if closely else _stat_all(site.lock_dir, [one.name for one, _ in unopened])
+        )
+        looked += [(*one, found) for one, found in zip(unopened, opened)]
+        # What may not be opened may still be stated.
+        refused = [one.name for one, _, found in looked if isinstance(found, OSError)]
+        stated = dict(zip(refused, _stat_all(site.lock_dir, refused)))
+    judged = []
+    for candidate, verdict, found in looked:
+        status = stated.get(candidate.name, found)
+        if not isinstance(status, OSError) or not lock_directory.is_gone(status):
+            judged.append(_judged(candidate, verdict, found, status))
+    return Look(listing, tuple(judged), evidence, surroundings, interrupted)
+
+
+def _judged(
+    candidate: _Candidate,
+    verdict: Verdict,
+    found: Inspection | os.stat_result | OSError,
+    status: Inspection | os.stat_result | OSError,
+) -> Judged:
+    """`found` is what a look at the file showed, `status` the same, or its times where it could
+    not be opened."""
+    changed_at: float | None = None
+    expires_at: float | None = None
+    if isinstance(status, Inspection):
+        changed_at, expires_at = status.changed_at, status.expires_at
+    elif isinstance(status, os.stat_result):
+        changed_at, expires_at = status.st_ctime, status.st_mtime
+    return Judged(
+        candidate.name, verdict, candidate.lock is not None, candidate.claims, candidate.owners,
+        changed_at, expires_at,
+        seen=found if isinstance(found, Inspection) else None,
+        trouble=(found.strerror or str(found)) if isinstance(found, OSError) else "",
+    )
+
+
+def _stat_all(
+    lock_dir: str, names: list[str]
+) -> list[Inspection | os.stat_result | OSError]:
+    found: list[Inspection | os.stat_result | OSError] = []
+    directory = lock_directory.open_lock_directory(lock_dir)
+    try:
+        for name in names:
+            try:
+                found.append(os.stat(name, dir_fd=directory, follow_symlinks=False))
+            except OSError as error:
+                found.append(error)
+    finally:
+        os.close(directory)
+    return found
 
 
 def _finish_interrupted(
@@ -261,20 +408,8 @@ def _look_closely(
     kept = []
     problems = list(found)
     call.deadline.doing(f"looking at the locks in {site.lock_dir}")
-    with ActingAs(site.user.uid, site.user.gid):
-        seen = _inspect_all(site.lock_dir, near)
-        skew = lock_evidence.measure_skew(site.lock_dir)
-    more = [
-        owner for candidate, look in zip(near, seen)
-        for owner in _owners_by_content(site, candidate, look)
-    ]
-    named = lock_evidence.gather(call, site, surroundings, more, skew)
-    evidence = replace(
-        named,
-        hosts={**distant.hosts, **named.hosts},
-        processes={**distant.processes, **named.processes},
-    )
-    server_now = evidence.now + skew.offset
+    seen, evidence = _examine(call, site, surroundings, near, distant)
+    server_now = evidence.now + evidence.clock_offset
     dead = []
     for candidate, look in zip(near, seen):
         if isinstance(look, OSError):
@@ -312,6 +447,29 @@ def _look_closely(
                 )
     return SweepReport(
         listing, tuple(released), (*_with_ages(site, settled), *kept), tuple(problems)
+    )
+
+
+def _examine(
+    call: Call,
+    site: Installation,
+    surroundings: Surroundings,
+    near: list[_Candidate],
+    distant: Evidence,
+) -> tuple[list[Seen], Evidence]:
+    """Open each of `near`; the evidence with measured clocks and with what their content names."""
+    with ActingAs(site.user.uid, site.user.gid):
+        seen = _inspect_all(site.lock_dir, near)
+        skew = lock_evidence.measure_skew(site.lock_dir)
+    more = [
+        owner for candidate, found in zip(near, seen)
+        for owner in _owners_by_content(site, candidate, found)
+    ]
+    named = lock_evidence.gather(call, site, surroundings, more, skew)
+    return seen, replace(
+        named,
+        hosts={**distant.hosts, **named.hosts},
+        processes={**distant.processes, **named.processes},
     )
 
 

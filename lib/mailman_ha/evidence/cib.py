@@ -6,7 +6,6 @@ The rules by which Pacemaker 2.1.5 and 3.0.0 find a parameter's value were tried
 
 from __future__ import annotations
 
-import os
 import xml.etree.ElementTree as ElementTree
 
 from mailman_ha.evidence import cluster, command
@@ -68,7 +67,7 @@ def ask(seconds: float) -> tuple[ResourceInCib, ...]:
     if result.code != 0:
         never_ran = result.missing or result.code == _NOT_CONNECTED
         raise NoClusterEvidence(
-            result.complaint(), none_here=never_ran and not os.path.exists(cluster.CIB_FILE)
+            result.complaint(), none_here=never_ran and not cluster.may_have_run()
         )
     if len(result.output) >= command.OUTPUT_LIMIT:
         raise NoClusterEvidence("cibadmin printed more than is read of it")

@@ -73,7 +73,18 @@ def ask(seconds: float) -> Cluster:
 
 def _is_no_cluster_node(result: command.CommandResult) -> bool:
     never_ran = result.missing or result.code == _NOT_CONNECTED
-    return never_ran and not os.path.exists(CIB_FILE)
+    return never_ran and not may_have_run()
+
+
+def may_have_run() -> bool:
+    """Whether Pacemaker has run on this machine; true also where we may not look."""
+    try:
+        os.stat(CIB_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def parse(document: bytes) -> Cluster:

@@ -33,17 +33,17 @@ def manual_page(agent: AgentDeclaration) -> str:
 def _lines(agent: AgentDeclaration) -> Iterator[str]:
     page = f"ocf_{agent.provider}_{agent.name}"
     yield (
-        f'.TH {_word(page.upper())} 7 "" {_word("mailman-ha " + agent.version)}'
+        f'.TH {troff_word(page.upper())} 7 "" {troff_word("mailman-ha " + agent.version)}'
         ' "OCF resource agents"'
     )
     yield ".nh"
     yield ".ad l"
     yield ".SH NAME"
-    yield f"{_text(page)} \\- {_text(agent.shortdesc)}"
+    yield f"{troff_text(page)} \\- {troff_text(agent.shortdesc)}"
     yield ".SH SYNOPSIS"
     names = dict.fromkeys(action.name for action in agent.every_action())
-    yield f".B {_text(agent.name)}"
-    yield f"[{_text(' | '.join(names))}]"
+    yield f".B {troff_text(agent.name)}"
+    yield f"[{troff_text(' | '.join(names))}]"
     yield ".SH DESCRIPTION"
     yield from _paragraphs(paragraphs(agent.longdesc))
     yield ".SH SUPPORTED PARAMETERS"
@@ -78,22 +78,22 @@ def _parameter(parameter: Parameter) -> Iterator[str]:
     if parameter.default:
         traits.append(f'default "{parameter.default}"')
     yield ".TP"
-    yield f"\\fB{_text(parameter.name)}\\fR ({_text(', '.join(traits))})"
+    yield f"\\fB{troff_text(parameter.name)}\\fR ({troff_text(', '.join(traits))})"
     told = [parameter.shortdesc.rstrip(".") + ".", *described(parameter)]
-    yield _text(told[0])
+    yield troff_text(told[0])
     for paragraph in told[1:]:
         yield ".sp"
-        yield _text(paragraph)
+        yield troff_text(paragraph)
 
 
 def _action(action: Action) -> Iterator[str]:
     yield ".TP"
     level = f", check level {action.depth}" if action.depth is not None else ""
-    yield f"\\fB{_text(action.name)}\\fR{level}"
+    yield f"\\fB{troff_text(action.name)}\\fR{level}"
     suggested = f"Suggested timeout: {action.timeout}s."
     if action.interval is not None:
         suggested += f" Suggested interval: {action.interval}s."
-    yield _text(f"{_PURPOSES.get(action.name, '')} {suggested}".strip())
+    yield troff_text(f"{_PURPOSES.get(action.name, '')} {suggested}".strip())
 
 
 def _example(beginning: str, agent: AgentDeclaration) -> Iterator[str]:
@@ -115,7 +115,7 @@ def _example(beginning: str, agent: AgentDeclaration) -> Iterator[str]:
     for number, word in enumerate(words):
         indent = "    " if number else ""
         end = " \\e" if number < len(words) - 1 else ""
-        yield indent + _text(word) + end
+        yield indent + troff_text(word) + end
     yield ".EE"
     yield ".in"
 
@@ -124,14 +124,16 @@ def _paragraphs(told: list[str]) -> Iterator[str]:
     for number, paragraph in enumerate(told):
         if number:
             yield ".PP"
-        yield _text(paragraph)
+        yield troff_text(paragraph)
 
 
-def _word(text: str) -> str:
-    return '"' + _text(text).replace('"', "\\(dq") + '"'
+def troff_word(text: str) -> str:
+    """`text` as one argument of a macro."""
+    return '"' + troff_text(text).replace('"', "\\(dq") + '"'
 
 
-def _text(text: str) -> str:
+def troff_text(text: str) -> str:
+    """`text` as troff has to read it to print it."""
     shown = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq")
     return "\\&" + shown if shown.startswith(".") else shown
 

@@ -211,14 +211,16 @@ def configured_slices(
             or resource.id == wanted.resource
             or resource.disabled
             or parameters.get("queue") != wanted.queue
-            or not _same_share(call, site, parameters)
+            or not same_share(call, site, parameters)
         ):
             continue
-        found.append(_configured(resource, parameters))
+        found.append(slices_of(resource))
     return tuple(found), ""
 
 
-def _configured(resource: ResourceInCib, parameters: dict[str, str]) -> ConfiguredSlices:
+def slices_of(resource: ResourceInCib) -> ConfiguredSlices:
+    """Which slices a qfiles-slice resource of the CIB can run."""
+    parameters = dict(resource.parameters)
     if resource.clone:
         count = resource.clone_max
         return ConfiguredSlices(resource.id, count, tuple(range(min(count or 0, 4096))))
@@ -229,7 +231,7 @@ def _configured(resource: ResourceInCib, parameters: dict[str, str]) -> Configur
     return ConfiguredSlices(resource.id, slice.count, (slice.number,))
 
 
-def _same_share(call: Call, site: Installation, parameters: dict[str, str]) -> bool:
+def same_share(call: Call, site: Installation, parameters: dict[str, str]) -> bool:
     """Whether another resource's parameters mean the installation of `site`, or its lock_dir.
 
     One that is not to be found on this node under its own path is another: what it may run all

@@ -1,0 +1,1 @@
+"""Is the site set up right? What is looked at (`observe`), and a module of findings by subject."""

@@ -1,0 +1,1 @@
+"""Tests of mailman-ha doctor: every finding has a test that causes it."""

@@ -1,0 +1,1 @@
+"""Site descriptions: read, checked, rendered, and played through."""

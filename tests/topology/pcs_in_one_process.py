@@ -1,0 +1,48 @@
+"""Play a script of pcs commands into a file, through pcs' own program, loaded once.
+
+    /usr/bin/python3 -Es pcs_in_one_process.py SCRIPT CIBFILE
+
+pcs takes most of its time to load its modules; here each command is a fork of a process that has
+them. What the commands are is found by running SCRIPT with a PCS that notes its words.
+"""
+
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+
+NOTE = """for word; do printf '%s\\0' "$word"; done >> "$NOTED"; printf '\\n\\0' >> "$NOTED"\n"""
+
+
+def commands(script):
+    """The words of each pcs command that the script would run."""
+    with tempfile.TemporaryDirectory() as directory:
+        note, noted = os.path.join(directory, "note"), os.path.join(directory, "noted")
+        with open(note, "w") as file:
+            file.write(NOTE)
+        subprocess.run(
+            ["sh", script], env={**os.environ, "PCS": f"sh {note}", "NOTED": noted}, check=True
+        )
+        with open(noted) as file:
+            entries = file.read().split("\n\0")
+    return [entry.split("\0")[:-1] for entry in entries if entry]
+
+
+def main(script, cib):
+    """Run them all; ends with the status of the first that fails."""
+    import pcs.app  # noqa: F401  (what every command would load)
+
+    for words in commands(script):
+        child = os.fork()
+        if child == 0:
+            sys.argv = ["pcs", "-f", cib, *words]
+            runpy.run_path("/usr/sbin/pcs", run_name="__main__")
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if status:
+            sys.exit(f"{' '.join(words)}: ended with {os.waitstatus_to_exitcode(status)}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
