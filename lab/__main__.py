@@ -9,7 +9,7 @@ import sys
 from .client import CannotRun, Lab, LabFailure
 from .image import SUITES, ImageFailure, node_image
 from .requirements import missing
-from .sites import SITES
+from .site_table import SITES
 
 
 def say(text: str) -> None:

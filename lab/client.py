@@ -32,12 +32,12 @@ from pathlib import Path
 from typing import Any, Callable, TypeVar
 from xml.etree import ElementTree
 
-from . import sites
 from .cluster import VIRTUAL_ADDRESS
 from .disk import SHARED_DIRECTORY
 from .image import ImageFailure, node_image
 from .process_table import Process, Roles, mailman_daemons, processes_of
 from .requirements import missing
+from .site_table import SITES
 
 STATE_ROOT = Path("/run/mailman-ha-lab")
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -80,11 +80,11 @@ class Lab:
             raise LabFailure(f"a lab's name is small letters, digits and hyphens, not {name!r}")
         if nodes not in (2, 3):
             raise LabFailure(f"a lab has two or three nodes, not {nodes}")
-        if site not in sites.SITES:
-            raise LabFailure(f"no such site: {site}; there are {', '.join(sites.SITES)}")
+        if site not in SITES:
+            raise LabFailure(f"no such site: {site}; there are {', '.join(SITES)}")
         self.name = name
         self.suite = suite
-        self.site = sites.SITES[site]()
+        self.site = SITES[site]()
         self.node_names = [f"n{number}" for number in range(1, nodes + 1)]
         self.state = STATE_ROOT / name
         self.progress = progress
@@ -98,6 +98,8 @@ class Lab:
         except FileNotFoundError:
             raise LabFailure(f"there is no lab {name}; `lab up --name {name}` makes one") from None
         lab = cls(name, facts["suite"], facts["nodes"], facts["site"])
+        if lab.site.missing():
+            raise CannotRun("\n".join(lab.site.missing()))
         if not lab.is_up():
             raise LabFailure(
                 f"the supervisor of lab {name} is gone; "
@@ -132,7 +134,7 @@ class Lab:
 
         `owned`: it goes down with this process. Raises CannotRun, ImageFailure or LabFailure.
         """
-        sentences = missing(self.suite)
+        sentences = [*missing(self.suite), *self.site.missing()]
         if sentences:
             raise CannotRun("\n".join(sentences))
         if self.is_up():

@@ -79,12 +79,17 @@ class Site(ABC):
 
     name: str
     mount_point: str
+    user = group = "list"  # whose Mailman's files and processes are
     runners: frozenset[str]  # runner names the master's set has, without their `:0:1`
     with_workers: frozenset[str] = frozenset()  # those that fork workers like themselves
     # Runner → in how many slices its queue is spread over the nodes, outside the master.
     slices: Mapping[str, int] = MappingProxyType({})
     on_several_nodes = False  # whether the share is mounted on all nodes at once
     needs_database = False  # whether PostgreSQL runs outside the nodes
+
+    def missing(self) -> list[str]:
+        """One sentence for each thing this machine lacks for this site; empty when it can be."""
+        return []
 
     @abstractmethod
     def lay_out(self, image: Path, layer: Path) -> None:
@@ -486,7 +491,12 @@ class Standin21(Site):
         )
 
     def agent_parameters(self) -> dict[str, str]:
-        return {"mailman_version": "2.1", "prefix": self.mount_point, "user": "list"}
+        return {"mailman_version": "2.1", "prefix": self.mount_point, "user": self.user}
+
+    def as_user(self) -> list[str]:
+        """What makes a node's command one of Mailman's user."""
+        identity = [f"--reuid={self.user}", f"--regid={self.group}", "--init-groups"]
+        return ["setpriv", *identity, "--"]
 
     def role(self, command_line: Sequence[str]) -> tuple[str, str] | None:
         if f"{self.mount_point}/bin/mailmanctl" in command_line[1:3] and "start" in command_line:
@@ -499,9 +509,9 @@ class Standin21(Site):
         return None
 
     def create_list(self, address: str, subscribers: Sequence[str]) -> list[list[str]]:
-        """The stand-in has no newlist: its one list was made when it was installed."""
+        """Nothing to do: the one list was made with the share."""
         if address != self.address or tuple(subscribers) != self.subscribers:
-            raise ValueError(f"the stand-in has the list {self.address} with its own subscribers")
+            raise ValueError(f"{self.name} has the list {self.address} with its own subscribers")
         return []
 
     def list_members(self, address: str) -> list[str]:
@@ -602,9 +612,8 @@ class InjectEntrance(Entrance):
             self.node = self.site.active(self.lab)
             self.prefix = self.lab.enter(self.node)
         inject = [f"{self.site.mount_point}/bin/inject", "-l", address.split("@")[0]]
-        as_list = ["setpriv", "--reuid=list", "--regid=list", "--init-groups", "--"]
         done = subprocess.run(
-            [*self.prefix, *as_list, *inject],
+            [*self.prefix, *self.site.as_user(), *inject],
             input=message.encode(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -703,8 +712,3 @@ def copy_ownership(source: Path, target: Path) -> None:
     """Give the target the owner and group of the source."""
     status = source.stat()
     shutil.chown(target, status.st_uid, status.st_gid)
-
-
-SITES = {
-    site.name: site for site in (Mailman3, Standin21, Mailman3Slices, Standin21Slices, Dummies)
-}

@@ -28,7 +28,8 @@ from .disk import SHARED_DIRECTORY, SharedDirectory, SharedDisk, Store
 from .node import BRIDGE, INSIDE, Node, NodeFailure, run
 from .process_table import Roles, mailman_daemons, processes_of
 from .sink import open_sink
-from .sites import SINK_PORT, SITES, Site
+from .site_table import SITES
+from .sites import SINK_PORT, Site
 
 WATCH_INTERVAL = 0.25  # seconds between two looks at the process tables
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -14,9 +14,11 @@ import pytest
 
 from lab.client import Lab, LabFailure
 
-from .failover import LIST, Standing, subscribers_of
+from .failover import LIST, MAILMAN21_GIVEN, Standing, subscribers_of
 
 KINDS = [("bookworm", "mailman3"), ("trixie", "mailman3"), ("trixie", "standin21")]
+if MAILMAN21_GIVEN:
+    KINDS.append(("trixie", "mailman21"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from lab import mailman21
 from lab.client import Lab
 from lab.sites import Standin21
 from lab.traffic import Traffic
 
 LIST = "test@lists.lab.example"
+MAILMAN21_GIVEN = bool(os.environ.get(mailman21.VARIABLE))  # whether a real 2.1 takes part
 BEFORE, AFTER = 10, 10  # posts that must be accepted before and after the accident
 
 

@@ -105,10 +105,11 @@ def test_cleanup_serves_again_once_the_operator_mended_the_cause(standing: Stand
         f"{lab.site.lock_directory()}/{name}"
         for name in lab.site.master_lock_names("stranger.example.org", 4242)
     )
+    owner = f"{lab.site.user}:{lab.site.group}"
     with standing.traffic("mended"):
         lab.run(node, ["pcs", "resource", "disable", "mailman"])
         lab.wait_until("Mailman is stopped", lambda: not lab.daemons())
-        lab.run(node, ["sh", "-ec", STRANGERS_LOCK, "sh", lock, claim])
+        lab.run(node, ["sh", "-ec", STRANGERS_LOCK, "sh", lock, claim, owner])
         lab.run(node, ["pcs", "resource", "enable", "mailman"])
         refusals = lab.wait_until(
             "the start is refused on both nodes",
@@ -132,7 +133,7 @@ def test_cleanup_serves_again_once_the_operator_mended_the_cause(standing: Stand
 # itself, the lock is a link to it, and the expiry time is 30 hours ahead.
 STRANGERS_LOCK = """
 printf %s "$2" > "$2"
-chown list:list "$2"
+chown "$3" "$2"
 touch -d '+30 hours' "$2"
 ln "$2" "$1"
 """

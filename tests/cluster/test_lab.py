@@ -402,3 +402,24 @@ def test_lab_says_what_the_kernel_refuses() -> None:
     assert done.returncode == 2
     assert "does not allow namespaces" in done.stderr
     assert not (STATE_ROOT / f"refused-{os.getpid()}").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, "set MAILMAN21_PREFIX to the prefix of an installation"),
+        ({"MAILMAN21_PREFIX": "/nonexistent"}, "MAILMAN21_PREFIX=/nonexistent names no Mailman"),
+    ],
+    ids=["not set", "no installation"],
+)
+@pytest.mark.parametrize("site", ["mailman21", "mailman21-slices"])
+def test_lab_says_when_it_has_no_real_mailman21(
+    site: str, environment: dict[str, str], expected: str
+) -> None:
+    name = f"refused-{os.getpid()}"
+    command = [sys.executable, "-B", "-m", "lab", "up", "--name", name, "--site", site]
+    done = lab_command(*command, **environment)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (STATE_ROOT / name).exists()

@@ -1,6 +1,7 @@
 """Queues in slices over three nodes: nothing is lost and no slice has two runners, whoever dies.
 
-Mailman 3 with `in` in 4 slices and `out` in 8, and the stand-in for 2.1 with the same.
+Mailman 3 with `in` in 4 slices and `out` in 8, and 2.1 with the same: the stand-in, and the
+real one where it is given.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from lab.sites import slice_name
 from lab.traffic import Traffic
 
 from .conftest import FAILED, bring_up, show
-from .failover import LIST
+from .failover import LIST, MAILMAN21_GIVEN
 from .shared_queues import Cut, Entry, cut_power, entries, unknown_files
 
 KINDS = [("trixie", "mailman3-slices"), ("bookworm", "standin21-slices")]
+if MAILMAN21_GIVEN:
+    KINDS.append(("trixie", "mailman21-slices"))
 
 POSTS = 2000
 RATE = 40.0  # posts a second at most; a machine of two cores takes less of Mailman 3

@@ -1,0 +1,19 @@
+"""All kinds of mail site that a lab can serve, by name."""
+
+from __future__ import annotations
+
+from .mailman21 import Mailman21, Mailman21Slices
+from .sites import Dummies, Mailman3, Mailman3Slices, Site, Standin21, Standin21Slices
+
+SITES: dict[str, type[Site]] = {
+    site.name: site
+    for site in (
+        Mailman3,
+        Standin21,
+        Mailman21,
+        Mailman3Slices,
+        Standin21Slices,
+        Mailman21Slices,
+        Dummies,
+    )
+}
