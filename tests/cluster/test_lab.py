@@ -86,7 +86,11 @@ def test_partitioned_node_reaches_nobody_until_healed(nodes_on: Lab) -> None:
 def test_node_keeps_its_files_and_loses_its_processes_over_a_power_cut(nodes_on: Lab) -> None:
     nodes_on.run("n1", ["sh", "-c", "echo kept > /root/file; echo lost > /run/file"])
     nodes_on.run("n1", ["setsid", "-f", "sleep", "1000"])
-    assert any("sleep" in each.command_line for each in nodes_on.processes("n1"))
+    nodes_on.wait_until(
+        "the process to be lost runs",
+        lambda: any("sleep" in each.command_line for each in nodes_on.processes("n1")),
+        10,
+    )
     nodes_on.kill("n1")
     assert nodes_on.processes("n1") == []
     nodes_on.boot("n1", cluster=False)
@@ -244,7 +248,9 @@ def test_database_and_shared_directory_go_with_the_lab(how: str) -> None:
     lab.up(cluster=False)
     try:
         traces = Traces(lab)
-        servers = [pid for pid in traces.pids if b"postgres" in command_line(pid)]
+        servers = [
+            pid for pid in traces.pids if command_line(pid).split(b"\0")[0].endswith(b"/postgres")
+        ]
         assert servers, "PostgreSQL runs on the lab's network"
         assert pid_owner(servers[0]) != 0
         lab.run("n1", ["mount", "--bind", "/srv/shared-directory", "/mnt"])
