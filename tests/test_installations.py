@@ -53,7 +53,8 @@ def test_installations_do_not_see_each_other(installation: Installation) -> None
 def test_nothing_stays_of_a_run_that_was_ended(how: int) -> None:
     """A test run that dies with its installation serving: the warden ends and removes all of it."""
     program = (
-        "import time\n"
+        "import signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's job ignores it
         "from tests.installations import PrivateSpace\n"
         "space = PrivateSpace()\n"
         "installation = space.installation('standin')\n"
@@ -70,10 +71,13 @@ def test_nothing_stays_of_a_run_that_was_ended(how: int) -> None:
         text=True,
     ) as run:
         assert run.stdout is not None
-        directory = Path(run.stdout.readline().strip())
-        assert directory.is_absolute()
-        assert len(processes_of(directory)) >= 9
-        os.kill(run.pid, how)
-        run.wait(20)
+        try:
+            directory = Path(run.stdout.readline().strip())
+            assert directory.is_absolute()
+            assert len(processes_of(directory)) >= 9
+            os.kill(run.pid, how)
+            run.wait(20)
+        finally:
+            run.kill()
     wait_until(lambda: not directory.exists(), 30, "the directory is gone")
     assert processes_of(directory) == []
