@@ -206,6 +206,33 @@ def test_program_is_killed_when_the_wait_is_interrupted(
     assert processes_of(place) == []
 
 
+def test_program_is_killed_at_whatever_moment_of_its_start_a_signal_comes(
+    place: Path, script: Callable[[str], str]
+) -> None:
+    path = script(f"cd {place}; sleep 60")
+    pid = os.fork()
+    if pid == 0:
+        class Ended(BaseException):
+            pass
+
+        def end(*_: object) -> None:
+            raise Ended
+
+        signal.signal(signal.SIGALRM, end)
+        ended = 0
+        for number in range(100):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0001 * (number + 1))
+                command.run([path], 30.0)
+            except Ended:
+                ended += 1
+        os._exit(7 if ended == 100 else 1)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 7
+    time.sleep(0.3)  # one that was forgotten would be there by now
+    assert processes_of(place) == []
+
+
 def test_no_zombie_and_no_open_file_is_left(script: Callable[[str], str]) -> None:
     before = set(os.listdir("/proc/self/fd"))
     for text, seconds in (("exit 0", 5.0), ("sleep 60", 0.1)):

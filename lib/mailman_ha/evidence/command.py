@@ -6,9 +6,11 @@ behind keeps a pipe open for ever (facts, section 1, Mailman 3's start), a file 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 
 from mailman_ha.ocf.escape import escape
@@ -16,7 +18,7 @@ from mailman_ha.ocf.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
 #: How much of a program's output is read (bytes).
@@ -65,18 +67,24 @@ def run(
     """Run `arguments` for at most `seconds`; as `uid` and `gid` where given and we are root."""
     name = os.path.basename(arguments[0])
     with _file_in_memory("output") as output, _file_in_memory("errors") as errors:
+        process: subprocess.Popen[bytes] | None = None
         try:
-            process = subprocess.Popen(
-                list(arguments),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=errors,
-                cwd=cwd,
-                env=bare_environment(environment),
-                start_new_session=True,
-                **_identity(uid, gid),
-            )
+            with _signals_held_back():
+                process = subprocess.Popen(
+                    list(arguments),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=errors,
+                    cwd=cwd,
+                    env=bare_environment(environment),
+                    start_new_session=True,
+                    **_identity(uid, gid),
+                )
+            trouble = _wait(process, max(seconds, 0.05), (output, errors))
         except (OSError, subprocess.SubprocessError) as error:
+            if process is not None:
+                _kill_group(process)
+                raise
             reason = getattr(error, "strerror", None) or str(error)
             return CommandResult(
                 name,
@@ -84,15 +92,35 @@ def run(
                 trouble=f"cannot be run ({escape(reason)})",
                 missing=isinstance(error, FileNotFoundError),
             )
-        try:
-            trouble = _wait(process, max(seconds, 0.05), (output, errors))
         except BaseException:
-            _kill_group(process)
+            if process is not None:
+                _kill_group(process)
             raise
         code = None if trouble else process.returncode
         if trouble:
             _kill_group(process)
         return CommandResult(name, code, _content(output), _content(errors), trouble)
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Let handlers that may raise wait until the block ends: raised while a program is started, its
+    process would be there and nobody would know it."""
+    handlers: dict[int, Any] = {}
+    came: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                handlers[number] = handler
+                signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for held, handler in handlers.items():
+            signal.signal(held, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float, printed: Sequence[Any]) -> str:
