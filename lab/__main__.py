@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 from .client import CannotRun, Lab, LabFailure
 from .image import SUITES, ImageFailure, node_image
@@ -116,6 +118,43 @@ def demo(options: argparse.Namespace) -> int:
     return demonstrate(options.name, options.suite, options.site)
 
 
+def chaos(options: argparse.Namespace) -> int:
+    """Play the rounds of a campaign; 1 if one broke a promise."""
+    from .chaos.campaign import Campaign
+    from .chaos.plan import plan
+
+    rounds = plan(options.seed, options.faults if options.only is None else options.only + 1)
+    if options.only is not None:
+        rounds = rounds[options.only :]
+    if options.field:
+        rounds = [each for each in rounds if each.field.name == options.field]
+    directory = Path(options.directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    for suite in sorted({each.field.suite for each in rounds}):
+        if missing(suite):
+            raise CannotRun("\n".join(missing(suite)))
+        node_image(suite, say)
+    began = time.time()
+    until = began + options.minutes * 60 if options.minutes else float("inf")
+    campaign = Campaign(rounds, directory, say, until)
+    broken = campaign.run()
+    say(
+        f"{campaign.ended} rounds of {len(rounds)} in {time.time() - began:.0f} s, seed "
+        f"{options.seed}: {broken} with a broken promise; written to {directory}/rounds.jsonl"
+    )
+    return 1 if broken or not campaign.ended else 0
+
+
+def chaos_report(options: argparse.Namespace) -> int:
+    """Make report.md and timeline.svg from the rounds that were written down."""
+    from .chaos.report import read, write
+
+    directory = Path(options.directory)
+    write(read(directory / "rounds.jsonl"), directory)
+    say(f"{directory}/report.md and {directory}/timeline.svg are made")
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     top = argparse.ArgumentParser(
@@ -154,6 +193,17 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--suite", choices=SUITES, default=SUITES[0])
     on_one = sorted(name for name, site in SITES.items() if not site.on_several_nodes)
     made.add_argument("--site", choices=on_one, default="mailman3")
+    made = commands.add_parser("chaos", help="random faults on clusters under mail")
+    made.add_argument("--faults", type=int, default=20, help="rounds (default: %(default)s)")
+    made.add_argument("--seed", type=int, default=1, help="decides all (default: %(default)s)")
+    made.add_argument("--only", type=int, metavar="ROUND", help="repeat this round of the seed")
+    made.add_argument("--field", metavar="SITE-SUITE-NODES", help="only rounds on this field")
+    made.add_argument("--minutes", type=float, help="begin no round after so many")
+    made.add_argument("--directory", default="chaos", help="default: %(default)s")
+    made.set_defaults(function=chaos)
+    made = commands.add_parser("chaos-report", help="the table and plot of a campaign")
+    made.add_argument("--directory", default="chaos", help="default: %(default)s")
+    made.set_defaults(function=chaos_report)
     return top
 
 

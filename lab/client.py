@@ -479,9 +479,12 @@ class Lab:
 
     def unmet_promise(self) -> str:
         """What is wrong with the set of daemons now running; '' for one complete set."""
+        return self.unmet_promise_of(self.daemons()) if self.site.runners else ""
+
+    def unmet_promise_of(self, daemons: Roles) -> str:
+        """The same of a set of daemons that was observed."""
         if not self.site.runners:
             return ""
-        daemons = self.daemons()
         if self.site.slices:
             return self.unmet_by_slices(daemons)
         if len(daemons) != 1:

@@ -95,6 +95,8 @@ def mailman_daemons(
                 continue
             kind, piece = known
             key = piece or kind
+            if kind == "master" and process.session != process.pid:
+                continue  # mailmanctl itself, which may be refused; a master leads its session
             if key.split(":")[0] in with_workers:
                 if (key, process.session) in counted:
                     continue

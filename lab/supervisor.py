@@ -31,6 +31,10 @@ from .sink import open_sink
 from .site_table import SITES
 from .sites import SINK_PORT, Site
 
+BRIDGE_ADDRESS = "02:00:c6:33:64:01"  # of the hardware
+# Seconds from a fencing to the boot, as a machine's firmware takes. A node that is back before the
+# others were told of the fencing hears of it as news, and its Pacemaker stops for good.
+BOOT_DELAY = 2.0
 WATCH_INTERVAL = 0.25  # seconds between two looks at the process tables
 CHECKOUT = Path(__file__).resolve().parent.parent
 AGENT_DIRECTORY = "usr/lib/ocf/resource.d/mailman"
@@ -88,7 +92,12 @@ class Supervisor:
     def build_switch(self) -> None:
         """A bridge; the supervisor itself is the host `outside` on it."""
         run("ip", "link", "set", "lo", "up")
-        run("ip", "link", "add", BRIDGE, "type", "bridge", "stp_state", "0", "forward_delay", "0")
+        # An address of its own: else it takes the lowest of its ports', and when a node goes or
+        # comes the others send to an address that nobody has, until they ask again.
+        run(
+            *("ip", "link", "add", BRIDGE, "address", BRIDGE_ADDRESS),
+            *("type", "bridge", "stp_state", "0", "forward_delay", "0"),
+        )
         length = cluster.NETWORK.prefixlen
         run("ip", "address", "add", f"{cluster.OUTSIDE}/{length}", "dev", BRIDGE)
         run("ip", "link", "set", BRIDGE, "up")
@@ -254,7 +263,9 @@ class Supervisor:
             reply = {"ok": False, "reason": str(trouble)}
         await answer(writer, reply)
         if boot:
-            self.boot(name)
+            await asyncio.sleep(BOOT_DELAY)
+            if not self.nodes[name].stays_off and not self.ended.is_set():
+                self.boot(name)
 
     def boot(self, name: str) -> None:
         """Boot a node with its cluster; a failure is noted, for there is nobody to tell."""

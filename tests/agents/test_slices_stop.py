@@ -101,6 +101,29 @@ def test_stop_in_the_middle_of_a_backlog_puts_no_message_aside(sliced: Sliced) -
     assert len(left) + len(passed_on) == len(sent)
 
 
+@only_3
+def test_stops_of_a_runner_that_never_sleeps_put_no_message_aside(sliced: Sliced) -> None:
+    """On SIGTERM Mailman 3's runner shunts what it has in work, and moves what it is just reading
+    to the bad queue; both are brought back."""
+    installation = sliced.installation
+    sent = 300
+    for _ in range(sent):
+        installation.post()
+    in_the_middle = 0
+    for _ in range(6):
+        sliced.started(1)
+        assert sliced.stop(1, timeout=3).code == 0
+        for name in ("shunt", "bad"):
+            assert not list((installation.queue_dir / name).glob("*"))
+        left = sliced.entries_by_slice()
+        passed_on = list((installation.queue_dir / "pipeline").glob("*.pck"))
+        waiting = [path for paths in left.values() for path in paths]
+        assert all(path.suffix == ".pck" for path in waiting)
+        assert len(waiting) + len(passed_on) >= sent
+        in_the_middle += bool(left[1])
+    assert in_the_middle, "the queue ran empty each time"
+
+
 def test_stop_of_a_slice_leaves_its_siblings_and_the_master_alone_and_the_other_way_round(
     sliced: Sliced,
 ) -> None:

@@ -9,6 +9,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -83,6 +84,8 @@ def living_mailman() -> Iterator[Callable[[], int]]:
             ["mailman-ha-test-qrunner", "600"], executable="/bin/sleep", stdin=subprocess.DEVNULL
         )
         started.append(process)
+        while not Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(b"mailman-ha-"):
+            time.sleep(0.001)  # until it has become the program, it looks like this test
         return process.pid
 
     yield start

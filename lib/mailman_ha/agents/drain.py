@@ -1,15 +1,18 @@
-"""Telling Mailman 3's runners to stop when they hold no message.
+"""Telling Mailman 3's runners to stop so that no message is lost, put aside or half recorded.
 
-On SIGTERM a Mailman 3 runner puts the message it is working on into the shunt queue, where it
-waits for a human (contract, section 5): a post accepted and not delivered. Between two messages
-the same signal costs nothing. So before the master is told to stop, the servers that take mail in
-are, and then each runner at a moment when its slice of the queue has nothing in work.
+On SIGTERM a Mailman 3 runner breaks off wherever it is (contract, section 5): a message in work
+goes to the shunt queue, one that is just being read to the bad queue, and what a finished one
+changed in the database is forgotten where it was not committed yet. Only a sleeping runner loses
+nothing. So before the master is told to stop, the servers that take mail in are, and then each
+runner when it sleeps. One that never does, since its queue never runs empty, is told at the moment
+that does the least harm, and what it put aside for that is brought back to its queue.
 
 Runs in a child of `stop`, for it reads the queues and the share may hang.
 """
 
 from __future__ import annotations
 
+import heapq
 import os
 import signal
 import time
@@ -17,7 +20,8 @@ import time
 from mailman_ha.evidence import process_table
 from mailman_ha.evidence.user_identity import ActingAs
 from mailman_ha.mailman.location import VERSION_3
-from mailman_ha.queues import entries, slices
+from mailman_ha.ocf.record import record
+from mailman_ha.queues import entries, shunted, slices
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,11 +33,34 @@ if TYPE_CHECKING:
 #: Runners that take mail in from outside; they go first.
 INTAKE = ("lmtp", "nntp")
 
-#: How long a slice must have been empty, at two looks, for its runner to count as asleep (seconds).
+#: Runners whose messages change lists, requests and subscriptions. They remove a message from the
+#: queue before they commit: between two messages is when a change gets lost, while a message that
+#: is in work is rolled back whole.
+COMMITTING = ("in", "command")
+
+#: How long a slice must have been empty, at two looks, for its runner to count as asleep where the
+#: kernel does not tell what it waits for (seconds).
 QUIET = 0.1
 
 #: How often a busy runner is looked at while its queue does not run empty (seconds).
 BETWEEN_LOOKS = 0.02
+
+#: Where a runner puts what it could not read, and what it could not process.
+_BAD, _SHUNT = "bad", "shunt"
+_PRESERVED = ".psv"
+
+#: A runner takes the oldest entry first; the one it had in hands is one of these.
+_OLDEST = 100
+
+
+@record
+class _Told:
+    """A runner that was told to stop, the queue it serves, and the entries it may have had in
+    hands then."""
+
+    pid: int
+    queue: str
+    names: tuple[str, ...]
 
 
 def wants_draining(processes: MailmanProcesses) -> bool:
@@ -44,11 +71,11 @@ def wants_draining(processes: MailmanProcesses) -> bool:
 def drain(
     site: Installation, find: Callable[[], MailmanProcesses], patience: float, seconds: float
 ) -> None:
-    """Tell the runners of `site` to stop, each when it holds no message; at most `seconds`.
+    """Tell the runners of `site` to stop, each when it loses least by it; at most `seconds`.
 
-    For `patience` seconds each slice may run empty. After that a runner with a backlog is halted
-    for a moment (SIGSTOP); with nothing in work it is told, otherwise it goes on. Who holds a
-    message to the end is left to the master. Raises OSError where a queue cannot be listed.
+    For `patience` seconds each slice may run empty. Returns when the told ones have ended and
+    what they put aside is back in its queue. Who could not be told is left to the master. Raises
+    OSError where a queue cannot be listed.
     """
     if site.location.version != VERSION_3:
         return
@@ -59,60 +86,134 @@ def drain(
             process_table.send(runner.process.stat, signal.SIGTERM)
         elif site.queue_directory(runner.role.runner) is not None:
             left.append(runner)
+    put_aside = {name: _names(site, name) for name in (_BAD, _SHUNT)}
+    told: list[_Told] = []
     quiet_since: dict[int, float] = {}
     while left and time.monotonic() - began < seconds:
         impatient = time.monotonic() - began > patience
         left = [
             runner
             for runner in left
-            if not _told_when_quiet(site, runner, quiet_since)
-            and not (impatient and _told_between_messages(site, runner))
+            if not _told_asleep(site, runner, quiet_since, impatient, told)
+            and not (impatient and _told_busy(site, runner, told))
         ]
         time.sleep(BETWEEN_LOOKS)
+    ending = {one.pid for one in told}
+    while ending & {runner.pid for runner in find().runners}:
+        if time.monotonic() - began > seconds:
+            break  # it may still put something aside: the master's stop waits for it, we look now
+        time.sleep(BETWEEN_LOOKS)
+    with ActingAs(site.user.uid, site.user.gid):
+        _bring_back(site, told, put_aside)
 
 
-def _told_when_quiet(
-    site: Installation, runner: MailmanProcess, quiet_since: dict[int, float]
+def _told_asleep(
+    site: Installation,
+    runner: MailmanProcess,
+    quiet_since: dict[int, float],
+    impatient: bool,
+    told: list[_Told],
 ) -> bool:
     now = time.monotonic()
-    if _slice_has(site, runner, (entries.WAITING, entries.IN_WORK)):
+    waiting, in_work = _slice(site, runner)
+    asleep = _sleeps(runner.pid)
+    if in_work or asleep is False or (waiting and not (asleep and impatient)):
         quiet_since.pop(runner.pid, None)
         return False
-    if now - quiet_since.setdefault(runner.pid, now) < QUIET:
+    if now - quiet_since.setdefault(runner.pid, now) < (0 if asleep else QUIET):
         return False
-    process_table.send(runner.process.stat, signal.SIGTERM)
+    _tell(site, runner, waiting, told)
     return True
 
 
-def _told_between_messages(site: Installation, runner: MailmanProcess) -> bool:
+def _told_busy(site: Installation, runner: MailmanProcess, told: list[_Told]) -> bool:
     if not process_table.send(runner.process.stat, signal.SIGSTOP):
         return True
     try:
-        if _slice_has(site, runner, (entries.IN_WORK,)):
+        waiting, in_work = _slice(site, runner)
+        if bool(in_work) != (runner.role.runner in COMMITTING):
             return False
-        process_table.send(runner.process.stat, signal.SIGTERM)
+        _tell(site, runner, waiting + in_work, told)
         return True
     finally:
         process_table.send(runner.process.stat, signal.SIGCONT)
 
 
-def _slice_has(
-    site: Installation, runner: MailmanProcess, extensions: tuple[str, ...]
-) -> bool:
-    directory = site.queue_directory(runner.role.runner)
-    if directory is None:
-        return False
+def _tell(
+    site: Installation, runner: MailmanProcess, names: list[str], told: list[_Told]
+) -> None:
+    oldest = heapq.nsmallest(_OLDEST, names, key=lambda name: float(name.partition("+")[0]))
+    told.append(_Told(runner.pid, runner.role.runner, tuple(oldest)))
+    process_table.send(runner.process.stat, signal.SIGTERM)
+
+
+def _sleeps(pid: int) -> bool | None:
+    """Whether the process is in its sleep between two looks at its queue; None: not known."""
     try:
-        with ActingAs(site.user.uid, site.user.gid):
-            names = os.listdir(directory)
-    except FileNotFoundError:
-        return False
-    for name in names:
+        with open(f"/proc/{pid}/wchan", "rb") as file:
+            waits_in = file.read(100)
+    except OSError:
+        return None
+    return b"nanosleep" in waits_in if waits_in.strip(b"0") else None
+
+
+def _slice(site: Installation, runner: MailmanProcess) -> tuple[list[str], list[str]]:
+    """The names of what waits in the slice of `runner`, and of what it has in work."""
+    waiting: list[str] = []
+    in_work: list[str] = []
+    for name in _names(site, runner.role.runner):
         entry = entries.parse(name)
         if (
             entry is not None
-            and entry.extension in extensions
             and slices.slice_of(entry.digest, runner.role.slices) == runner.role.slice
         ):
-            return True
-    return False
+            (waiting if entry.extension == entries.WAITING else in_work).append(name)
+    return waiting, in_work
+
+
+def _names(site: Installation, queue: str) -> set[str]:
+    directory = dict(site.answer.queues).get(queue)
+    if directory is None:
+        return set()
+    try:
+        with ActingAs(site.user.uid, site.user.gid):
+            return set(os.listdir(directory))
+    except FileNotFoundError:
+        return set()
+
+
+def _bring_back(site: Installation, told: list[_Told], before: dict[str, set[str]]) -> None:
+    """Return to their queues the entries that told runners have put aside since `before`.
+
+    One that is really unreadable or cannot be processed is put aside again by the next runner.
+    """
+    queues = dict(site.answer.queues)
+    had = {name.rpartition(".")[0]: one.queue for one in told for name in one.names}
+    for name in _names(site, _BAD) - before[_BAD]:
+        stem, dot, extension = name.rpartition(".")
+        if dot + extension == _PRESERVED and stem in had:
+            _return(os.path.join(queues[_BAD], name), queues[had[stem]], stem + entries.WAITING)
+    told_queues = {one.queue for one in told}
+    for name in _names(site, _SHUNT) - before[_SHUNT]:
+        entry = entries.parse(name)
+        if entry is None or entry.extension != entries.WAITING:
+            continue
+        path = os.path.join(queues[_SHUNT], name)
+        queue = _queue_it_came_from(path)
+        if queue in told_queues:
+            _return(path, queues[queue], name)
+
+
+def _queue_it_came_from(path: str) -> str | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with open(descriptor, "rb") as file:
+        return shunted.came_from(file)
+
+
+def _return(path: str, directory: str, name: str) -> None:
+    target = os.path.join(directory, name)
+    if not os.path.lexists(target):
+        os.rename(path, target)

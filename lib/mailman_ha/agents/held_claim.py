@@ -13,12 +13,17 @@ def still_holds(claim: str, inode: int, uid: int, gid: int) -> bool:
 
     Ownership is asked of the holder's own claim file, opened and fstat'ed as Mailman's user. That
     is right at once over NFS, where the lock file's name may be stale for 45 s (facts, section 6).
+
+    A claim on a file system that has become read-only (as ext4 does after an error) is no use to
+    its holder, who can neither refresh it nor queue a message; the full monitor says so.
     """
     try:
         with ActingAs(uid, gid):
             file = os.open(claim, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 status = os.fstat(file)
+                if os.fstatvfs(file).f_flag & os.ST_RDONLY:
+                    return False
             finally:
                 os.close(file)
     except OSError:

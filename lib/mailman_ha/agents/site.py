@@ -88,6 +88,28 @@ def share_missing(site: Installation) -> str:
     return ""
 
 
+def share_unusable(site: Installation) -> str:
+    """Why Mailman cannot work with its data here, '' where it can: `share_missing`, or read-only.
+
+    A file system that meets an error goes on read-only (ext4's default on Debian). Mailman then
+    runs on and takes no message, and Filesystem's monitor sees nothing wrong below its level 20;
+    another node, that mounts it afresh, can serve.
+    """
+    missing = share_missing(site)
+    if missing:
+        return missing
+    for path in (site.answer.var_dir, site.lock_dir):
+        try:
+            if os.statvfs(path).f_flag & os.ST_RDONLY:
+                return (
+                    f"{path} lies on a file system that is read-only, so Mailman can take no "
+                    "message: see the kernel's log (dmesg) for why, and mount it afresh"
+                )
+        except OSError as error:
+            return f"{path} cannot be looked at: {error.strerror}"
+    return ""
+
+
 def make_lock_dir(call: Call, site: Installation) -> None:
     """Make Mailman 3's lock directory on a share where Mailman has never run.
 

@@ -63,7 +63,7 @@ def monitor(snapshot: Snapshot, level: int, max_queue_age: float) -> Outcome:
     if isinstance(site, Absent) or snapshot.share_missing:
         return Outcome(
             codes.ERR_GENERIC,
-            f"{_named(processes.masters)} runs here but its data are gone: "
+            f"{_named(processes.masters)} runs here but cannot use its data: "
             f"{snapshot.share_missing}",
         )
     master = holder(snapshot)

@@ -76,7 +76,7 @@ def snapshot(call: Call, with_queues: bool = False, starting: bool = False) -> S
     call.deadline.doing(f"looking for the share at {site.lock_dir}")
     if starting:
         agent_site.make_lock_dir(call, site)
-    missing = agent_site.share_missing(site)
+    missing = agent_site.share_unusable(site)
     lock = MasterLock() if missing else look_at_master_lock(call, site)
     queues = _look_at_queues(call, site) if with_queues and not missing else ()
     return Snapshot(site, missing, found, remembered, lock, queues, time.time())

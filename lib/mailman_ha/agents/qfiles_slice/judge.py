@@ -42,7 +42,7 @@ def monitor(snapshot: Snapshot, wanted: Wanted, level: int, max_queue_age: float
     if isinstance(site, Absent) or snapshot.share_missing:
         return Outcome(
             codes.ERR_GENERIC,
-            f"{own.describe()} runs here but its data are gone: {snapshot.share_missing}",
+            f"{own.describe()} runs here but cannot use its data: {snapshot.share_missing}",
         )
     if (remembered.queue, remembered.slice, remembered.slices) != (
         wanted.queue, wanted.slice.number, wanted.slice.count

@@ -101,7 +101,7 @@ def snapshot(call: Call, wanted: Wanted, with_backlog: bool = False) -> Snapshot
         )
     here = runners(call, site, wanted, remembered)
     call.deadline.doing(f"looking for the share at {site.lock_dir}")
-    missing = agent_site.share_missing(site)
+    missing = agent_site.share_unusable(site)
     claim = Claim() if missing else look_at_claim(call, site, wanted.lock_name)
     backlog = _look_at_backlog(call, site, wanted) if with_backlog and not missing else None
     return Snapshot(
