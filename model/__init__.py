@@ -1,0 +1,1 @@
+"""The lock protocol as a model: locks.pml, checked exhaustively by `python3 -m model`."""
