@@ -5,6 +5,8 @@
 #   make test-cluster    failover on real clusters in namespaces (root; sets up what it needs)
 #   make demo            watch a two-node cluster lose its active node in the middle of traffic
 #   make bench           what a monitor and a sweep cost
+#   make model           the lock protocol in every interleaving, and its mutants (spin)
+#   make chaos [N=20] [SEED=1] [ONLY=ROUND]   random faults on four clusters, watched (root)
 #   make lint            ruff and mypy
 
 PREFIX   ?= /usr
@@ -22,7 +24,7 @@ PYTHON   ?= /usr/bin/python3
 VENV      = .venv
 AGENTS    = mailman-master qfiles-slice list-lock-janitor
 
-.PHONY: all install uninstall test test-cluster demo bench lint venv test-packages lab-packages \
+.PHONY: all install uninstall test test-cluster demo bench model chaos lint venv test-packages lab-packages \
     lab-images clean
 
 all:
@@ -110,6 +112,21 @@ demo: lab-packages venv
 
 bench: test-packages
 	$(PYTHON) -m bench
+
+model: test-packages
+	$(PYTHON) -m model
+
+# Rounds, bundles of what went wrong and the report end up in CHAOS_DIR.
+N         ?= 20
+SEED      ?= 1
+ONLY      ?=
+CHAOS_DIR ?= chaos
+
+chaos: lab-packages venv
+	$(VENV)/bin/python -m pip install -q 'matplotlib>=3.5'
+	$(VENV)/bin/python -m lab chaos --faults $(N) --seed $(SEED) \
+	    $(if $(ONLY),--only $(ONLY)) --directory '$(CHAOS_DIR)'; status=$$?; \
+	    $(VENV)/bin/python -m lab chaos-report --directory '$(CHAOS_DIR)'; exit $$status
 
 lint: venv
 	$(VENV)/bin/ruff check .

@@ -82,20 +82,27 @@ def mailman_daemons(
     """node → 'master' or the runner's slice → inner pids, for every Mailman daemon there is.
 
     A child with its parent's command line is not counted: it is a fork that has not yet exec'ed,
-    or a worker. Runners in `with_workers` fork workers that may outlive them: of those one in a
-    session counts, for a session is what one master started.
+    or a worker. Nor is a master's parent that looks like a master: it starts it. Runners in
+    `with_workers` fork workers that may outlive them: of those one in a session counts, for a
+    session is what one master started.
     """
     found: Roles = {}
     for node, table in tables.items():
         lines = {process.pid: process.command_line for process in table}
         counted: set[tuple[str, int]] = set()
+        starters = {
+            process.parent
+            for process in table
+            if process.session == process.pid
+            and (role(process.command_line) or ("",))[0] == "master"
+        }
         for process in table:
             known = role(process.command_line) if process.command_line else None
             if known is None or lines.get(process.parent) == process.command_line:
                 continue
             kind, piece = known
             key = piece or kind
-            if kind == "master" and process.session != process.pid:
+            if kind == "master" and (process.session != process.pid or process.pid in starters):
                 continue  # mailmanctl itself, which may be refused; a master leads its session
             if key.split(":")[0] in with_workers:
                 if (key, process.session) in counted:

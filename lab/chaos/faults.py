@@ -363,9 +363,17 @@ def move_lock_aside(scene: Scene) -> None:
 
 def expire_lock(scene: Scene) -> None:
     """What the master lock looks like when its holder's clock is two days behind."""
+    scene.victim = scene.active
     lock, _ = scene.lab.site.master_lock_names(scene.active, 0)
     path = f"{scene.lab.site.lock_directory()}/{lock}"
     scene.shell(scene.active, f"touch -d '-18 hours' '{path}'")
+
+
+def refresh_lock(scene: Scene) -> None:
+    """What the degraded monitor tells the operator to type. Until then anyone may break the lock:
+    a forced start, days later, would find nothing in its way."""
+    scene.typed.append("kill -ALRM MASTER")
+    scene.signal("ALRM", scene.mailman_pids("master"))
 
 
 def postdate_lock_and_cut(scene: Scene) -> None:
@@ -379,13 +387,25 @@ def postdate_lock_and_cut(scene: Scene) -> None:
 
 def standby_and_back(scene: Scene) -> None:
     scene.victim = scene.active
-    scene.typed.append(f"pcs node standby {scene.victim}")
-    scene.shell(scene.victim, f"pcs node standby {scene.victim}")
+    type_until_it_works(scene, f"pcs node standby {scene.victim}")
 
 
 def unstandby(scene: Scene) -> None:
-    scene.typed.append(f"pcs node unstandby {scene.victim}")
-    scene.shell(scene.victim, f"pcs node unstandby {scene.victim}")
+    type_until_it_works(scene, f"pcs node unstandby {scene.victim}")
+
+
+def type_until_it_works(scene: Scene, command: str) -> None:
+    """An operator's patience with a node whose daemons are still coming up."""
+    scene.typed.append(command)
+
+    def works() -> bool:
+        try:
+            scene.shell(scene.victim, command)
+        except LabFailure:
+            return False
+        return True
+
+    scene.lab.wait_until(f"{command} works", works, 40)
 
 
 def cleanup_in_the_middle(scene: Scene) -> None:
@@ -473,7 +493,7 @@ FAULTS: tuple[Fault, ...] = (
         corrupt_lock_and_cut,
         move_lock_aside,
     ),
-    Fault("clock behind", "the lock reads as expired", expire_lock),
+    Fault("clock behind", "the lock reads as expired", expire_lock, refresh_lock, SECONDS),
     Fault("clock ahead, power cut", "the lock is good for a week", postdate_lock_and_cut),
     Fault("standby and back", "", standby_and_back, unstandby, (8.0, 20.0)),
     Fault("cleanup in the middle", "four, after a killed master", cleanup_in_the_middle),

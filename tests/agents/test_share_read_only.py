@@ -59,3 +59,31 @@ def test_read_only_share_is_unusable_and_the_reason_says_what_to_do(printed: lis
 
 def test_read_only_share_is_not_missing_so_that_an_operator_can_look(printed: list[str]) -> None:
     assert printed[2] == printed[5] == ""
+
+
+def test_ext4_that_has_aborted_is_read_only_whatever_its_flags_say(tmp_path: Path) -> None:
+    """The kernel refuses every file from then on; the mount table goes on to say rw."""
+    program = """
+import os, subprocess, sys
+sys.path.insert(0, sys.argv[1])
+from types import SimpleNamespace
+from mailman_ha.agents import site
+image, top = sys.argv[2] + "/disk", sys.argv[2] + "/top"
+os.mkdir(top)
+with open(image, "wb") as file:
+    file.truncate(16 << 20)
+subprocess.run(["mkfs.ext4", "-q", image], check=True)
+subprocess.run(["mount", "-o", "loop", image, top], check=True)
+installation = SimpleNamespace(answer=SimpleNamespace(var_dir=top), lock_dir=top)
+print(repr(site.share_unusable(installation)), os.listdir(top))
+subprocess.run(["mount", "-o", "remount,abort", top], check=True)
+print(site.share_unusable(installation))
+subprocess.run(["umount", top], check=True)
+"""
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", program, str(CHECKOUT / "lib"), str(tmp_path)],
+        stdout=subprocess.PIPE, text=True, check=True, timeout=60,
+    )
+    before, after = done.stdout.splitlines()
+    assert before == "'' ['lost+found']"
+    assert "read-only" in after and "mount it afresh" in after

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 
@@ -100,14 +101,27 @@ def share_unusable(site: Installation) -> str:
         return missing
     for path in (site.answer.var_dir, site.lock_dir):
         try:
-            if os.statvfs(path).f_flag & os.ST_RDONLY:
-                return (
-                    f"{path} lies on a file system that is read-only, so Mailman can take no "
-                    "message: see the kernel's log (dmesg) for why, and mount it afresh"
-                )
+            read_only = _is_read_only(path)
         except OSError as error:
             return f"{path} cannot be looked at: {error.strerror}"
+        if read_only:
+            return (
+                f"{path} lies on a file system that is read-only, so Mailman can take no "
+                "message: see the kernel's log (dmesg) for why, and mount it afresh"
+            )
     return ""
+
+
+def _is_read_only(directory: str) -> bool:
+    """Whether nothing can be made in `directory`. An ext4 that has aborted does not always say so
+    of itself, but refuses a file; one without a name leaves no trace where it is made."""
+    if os.statvfs(directory).f_flag & os.ST_RDONLY:
+        return True
+    try:
+        os.close(os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        return error.errno == errno.EROFS  # NFS knows no such files, a squashed root may make none
+    return False
 
 
 def make_lock_dir(call: Call, site: Installation) -> None:
