@@ -49,13 +49,15 @@ class AgentRun:
 
 @dataclass
 class NodePicture:
-    """A node as crm_mon shows it. `fenced_at` is in seconds since the epoch."""
+    """A node as crm_mon shows it. `fenced_at` is in seconds since the epoch, `ended` what its stop
+    has told of processes that have ended there."""
 
     online: bool = True
     unclean: bool = False
     fenced_at: float | None = None
     fence_status: str = "success"
     fence_action: str = "reboot"
+    ended: str = ""
 
 
 @dataclass
@@ -78,12 +80,18 @@ class ClusterPicture:
             f'status="{node.fence_status}" completed="{_stamp(node.fenced_at)}"/>'
             for name, node in self.nodes.items() if node.fenced_at is not None
         )
+        told = "".join(
+            f'<node name={quoteattr(name)}><attribute name="mailman-ha-ended" '
+            f'value={quoteattr(node.ended)}/></node>'
+            for name, node in self.nodes.items() if node.ended
+        )
         return (
             '<?xml version="1.0"?><pacemaker-result api-version="2.25" request="crm_mon">'
             '<summary><current_dc present="true" with_quorum="true"/>'
             f'<cluster_options stonith-enabled="{_word(self.stonith)}" '
             f'maintenance-mode="{_word(self.maintenance)}"/></summary>'
-            f"<nodes>{nodes}</nodes><fence_history>{events}</fence_history>"
+            f"<nodes>{nodes}</nodes><node_attributes>{told}</node_attributes>"
+            f"<fence_history>{events}</fence_history>"
             '<status code="0" message="OK"/></pacemaker-result>'
         )
 

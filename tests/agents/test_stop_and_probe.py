@@ -13,7 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.agents.agent_runs import Agents, in_the_place_of_a_runner
+from tests.agents.agent_runs import (
+    Agents,
+    ClusterPicture,
+    NodePicture,
+    evidence,
+    in_the_place_of_a_runner,
+)
 from tests.installations import Installation, wait_until
 
 pytestmark = pytest.mark.slow
@@ -207,3 +213,18 @@ def test_probe_beside_no_mailman_asks_mailman_nothing(
     assert agents.master("monitor", installation, interval=0, before=alone).code == 7
     assert agents.slice("monitor", installation, 1, interval=0, before=alone).code == 7
     assert list(agents.state_dir.iterdir()) == []
+
+
+def test_start_elsewhere_goes_on_after_a_stop_that_could_not_give_up_the_lock(
+    agents: Agents, installation: Installation
+) -> None:
+    """The share was gone or read-only on n2 when Mailman ended there, and n2 was not fenced."""
+    n2 = NodePicture()
+    dead = installation.make_dead_lock("n2", 4711)
+    refused = agents.master("start", installation)
+    assert refused.code == 1 and "only that node can know" in refused.reason
+    n2.ended = f"{time.time() + 5:.3f}_4710_4711"
+    agents.cluster(ClusterPicture({"n1": NodePicture(), "n2": n2}))
+    assert agents.master("start", installation).code == 0
+    assert not dead.claim.exists()
+    assert [line["state"] for line in evidence(installation)] == ["ended"]

@@ -235,7 +235,7 @@ def test_one_call_of_crm_mon_with_the_sections_needed_is_made(
     crm_mon(f'echo "$@" >> {tmp_path}/calls; cat {tmp_path}/answer')
     assert cluster.ask(5.0) == cluster.parse(WHOLE)
     assert (tmp_path / "calls").read_text() == (
-        "-1 --output-as=xml --include=none,dc,nodes,options,fencing\n"
+        "-1 --output-as=xml --include=none,dc,nodes,options,fencing,attributes\n"
     )
 
 

@@ -362,6 +362,7 @@ def _without_looking(owners: tuple[Owner, ...], evidence: Evidence) -> Verdict |
         if facts.kind == verdicts.NODE and (
             (facts.fenced_at is not None and evidence.fencing_enabled)
             or (not facts.online and evidence.allow_unfenced)
+            or owner.pid in facts.ended
         ):
             continue
         return verdicts.judge_owner(owner, _NEVER, evidence)

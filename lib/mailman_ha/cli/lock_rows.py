@@ -29,6 +29,7 @@ _IN_GOOD_HANDS = (verdicts.ALIVE, verdicts.MEMBER)
 
 _LOOKS = {
     verdicts.ALIVE: table.GOOD, verdicts.MEMBER: table.GOOD, verdicts.DEAD_HERE: table.FAINT,
+    verdicts.ENDED: table.FAINT,
     verdicts.FENCED: table.FAINT, verdicts.LOST: table.BAD, verdicts.STRANGER: table.BAD,
     verdicts.UNKNOWN: table.DOUBT,
 }

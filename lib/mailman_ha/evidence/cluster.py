@@ -7,7 +7,7 @@ import os
 import time
 import xml.etree.ElementTree as ElementTree
 
-from mailman_ha.evidence import command
+from mailman_ha.evidence import command, ended_processes
 from mailman_ha.ocf.escape import escape
 from mailman_ha.ocf.record import record
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CRM_MON = (
-    "crm_mon", "-1", "--output-as=xml", "--include=none,dc,nodes,options,fencing",
+    "crm_mon", "-1", "--output-as=xml", "--include=none,dc,nodes,options,fencing,attributes",
 )
 
 #: Fencing actions that end whatever ran on the node; ``on`` (unfencing) and ``monitor`` do not.
@@ -42,7 +42,8 @@ class NoClusterEvidence(Exception):
 @record
 class Node:
     """One node. `fenced_at`: when its last successful fencing completed, in seconds since the
-    epoch, rounded down to what crm_mon prints (whole seconds in Pacemaker 2.1); None: never."""
+    epoch, rounded down to what crm_mon prints (whole seconds in Pacemaker 2.1); None: never.
+    `ended` are the pids that the node says have ended by `ended_at`, in seconds since the epoch."""
 
     name: str
     online: bool
@@ -51,6 +52,8 @@ class Node:
     standby: bool = False
     maintenance: bool = False
     fenced_at: float | None = None
+    ended_at: float | None = None
+    ended: frozenset[int] = frozenset()
 
 
 @record
@@ -105,11 +108,13 @@ def parse(document: bytes) -> Cluster:
     if root.tag not in ("pacemaker-result", "crm_mon") or options is None or nodes is None:
         raise NoClusterEvidence("crm_mon printed XML without nodes or cluster options")
     fenced = _fencing_times(root)
+    told = _ended_processes(root)
     found = {}
     for element in nodes.iter("node"):
         name = element.get("name")
         if not name:
             raise NoClusterEvidence("crm_mon printed a node without a name")
+        ended_at, ended = told.get(name, (None, frozenset()))
         found[name] = Node(
             name=name,
             online=element.get("online") != "false",
@@ -118,6 +123,8 @@ def parse(document: bytes) -> Cluster:
             standby=element.get("standby") == "true",
             maintenance=element.get("maintenance") == "true",
             fenced_at=fenced.get(name),
+            ended_at=ended_at,
+            ended=ended,
         )
     current_dc = root.find("./summary/current_dc")
     return Cluster(
@@ -138,6 +145,17 @@ def _fencing_times(root: ElementTree.Element) -> dict[str, float]:
         if completed is not None:
             latest[target] = max(completed, latest.get(target, completed))
     return latest
+
+
+def _ended_processes(
+    root: ElementTree.Element,
+) -> dict[str, tuple[float | None, frozenset[int]]]:
+    return {
+        node.get("name") or "": ended_processes.parse(attribute.get("value") or "")
+        for node in root.findall("./node_attributes/node")
+        for attribute in node.findall("attribute")
+        if attribute.get("name") == ended_processes.ATTRIBUTE
+    }
 
 
 def parse_time(text: str) -> float | None:

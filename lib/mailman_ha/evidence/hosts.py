@@ -144,6 +144,8 @@ def _facts(
         online=known.online or known.pending,
         unclean=known.unclean,
         fenced_at=known.fenced_at,
+        ended_at=known.ended_at,
+        ended=known.ended,
     )
 
 

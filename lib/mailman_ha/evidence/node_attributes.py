@@ -32,9 +32,9 @@ _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
 _CHARACTERS = _LETTERS | frozenset("0123456789.-")
 
 
-def publish(values: Mapping[str, str], seconds: float) -> str:
+def publish(values: Mapping[str, str], seconds: float, delay: str = DAMPENING) -> str:
     """Set these attributes of this node, in at most `seconds` for all (a program that does not end
-    is killed then, which may take `command.GRACE_AFTER_KILL` more).
+    is killed then, which may take `command.GRACE_AFTER_KILL` more). `delay` is in attrd's format.
 
     Returns an empty text, or one sentence on what went wrong; those after the first that could
     not be set are left as they are.
@@ -43,7 +43,7 @@ def publish(values: Mapping[str, str], seconds: float) -> str:
         if not _safe_value(value):
             return f"node attribute {escape(name, 80)} was not set: its value is no plain word"
     return _for_each(
-        {name: (f"--update={value}", f"--delay={DAMPENING}") for name, value in values.items()},
+        {name: (f"--update={value}", f"--delay={delay}") for name, value in values.items()},
         "set", seconds,
     )
 

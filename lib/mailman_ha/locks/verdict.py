@@ -4,8 +4,8 @@ What is known comes in as immutable records (:class:`HostFacts`, :class:`Process
 :class:`Evidence`); out comes a :class:`Verdict` with the state, the sentence an operator reads,
 and what to type next. No file is opened here and no clock is read.
 
-Only two states let a lock be released: :data:`DEAD_HERE` and :data:`FENCED`. Doubt is always
-resolved toward alive (design, "Evidence and verdicts").
+Only three states let a lock be released: :data:`DEAD_HERE`, :data:`ENDED` and :data:`FENCED`.
+Doubt is always resolved toward alive (design, "Evidence and verdicts").
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ if TYPE_CHECKING:
 # What an owner can be.
 ALIVE = "alive"
 DEAD_HERE = "dead here"
+ENDED = "ended"
 FENCED = "fenced"
 LOST = "lost"
 MEMBER = "member"
 STRANGER = "stranger"
 UNKNOWN = "unknown"
 
-RELEASABLE = (DEAD_HERE, FENCED)
+RELEASABLE = (DEAD_HERE, ENDED, FENCED)
 
 #: Where owners disagree, the reading that is least safe to release speaks for the lock.
-_MOST_ALIVE_FIRST = (ALIVE, MEMBER, UNKNOWN, LOST, STRANGER, FENCED, DEAD_HERE)
+_MOST_ALIVE_FIRST = (ALIVE, MEMBER, UNKNOWN, LOST, STRANGER, ENDED, FENCED, DEAD_HERE)
 
 # What a host name in a claim can stand for.
 THIS_HOST = "this host"
@@ -53,6 +54,7 @@ class HostFacts:
     AMBIGUOUS (more than one machine may present it) and NO_EVIDENCE (the cluster did not
     answer); `why` explains the last three. `fenced_at` is when the last successful fencing of
     the node completed, in seconds since the epoch by this node's clock; None where none is known.
+    `ended` are the pids that the node itself says have ended by `ended_at` (same unit).
     """
 
     kind: str
@@ -61,6 +63,8 @@ class HostFacts:
     unclean: bool = False
     fenced_at: float | None = None
     why: str = ""
+    ended_at: float | None = None
+    ended: frozenset[int] = frozenset()
 
 
 @record
@@ -211,7 +215,7 @@ def _judge_process(owner: Owner, changed_here: float, evidence: Evidence) -> Ver
 def _judge_node(
     owner: Owner, facts: HostFacts, changed_here: float, evidence: Evidence
 ) -> Verdict:
-    """An owner on another node: by fencing, and by nothing else."""
+    """An owner on another node: by fencing, or by that node's own word that it has ended."""
     where = f"pid {owner.pid} on node {facts.node}"
     if facts.node != owner.host:
         where += f" (host {owner.host})"
@@ -230,6 +234,15 @@ def _judge_node(
         and fenced_at > changed_here + evidence.clock_uncertainty
     ):
         return Verdict(FENCED, f"held by {where}, fenced since", owner=owner)
+    ended_at = facts.ended_at if facts.online and owner.pid in facts.ended else None
+    if (
+        ended_at is not None
+        and (stepped is None or ended_at > stepped + evidence.clock_uncertainty)
+        and ended_at > changed_here + evidence.clock_uncertainty
+    ):
+        return Verdict(
+            ENDED, f"held by {where}, which says that the process has ended since", owner=owner
+        )
     too_close = (
         fenced_at is not None and fenced_at > changed_here - evidence.clock_uncertainty - 1.0
     )

@@ -23,7 +23,7 @@ from mailman_ha.agents.mailman_master import judge, observe, state_file
 from mailman_ha.agents.mailman_master.observe import Snapshot
 from mailman_ha.agents.mailman_master.state_file import MasterState
 from mailman_ha.agents.site import Absent
-from mailman_ha.evidence import command, process_table
+from mailman_ha.evidence import command, ended_processes, process_table
 from mailman_ha.mailman.installation import Installation
 from mailman_ha.mailman.location import VERSION_21
 from mailman_ha.ocf import codes
@@ -48,6 +48,9 @@ NOTHING_SEEN = 3.0
 #: What a stop keeps of its time for killing, and for the lock of a killed master (seconds).
 KILL_RESERVE = 10.0
 RELEASE_SECONDS = 5.0
+
+#: What a stop spends at the most on telling other nodes that Mailman has ended here (seconds).
+TELL_SECONDS = 5.0
 
 #: What a stop spends at the most on letting Mailman 3's runners finish their messages (seconds).
 DRAIN_SECONDS = 20.0
@@ -117,7 +120,10 @@ def stop(call: Call) -> Outcome:
         )
     if killed:
         call.log.warning("Mailman did not end on SIGTERM and was killed")
-    _give_up_lock(call)
+    ended = {one.pid for one in found.all}
+    if remembered is not None:
+        ended.add(remembered.pid)
+    _give_up_lock(call, ended)
     state_lines.forget(state_file.path(call.state_dir, call.instance))
     return Outcome(codes.SUCCESS)
 
@@ -263,11 +269,12 @@ def _drain(call: Call, find: Callable[[], MailmanProcesses]) -> None:
             process_table.send(one.process.stat, signal.SIGCONT)
 
 
-def _give_up_lock(call: Call) -> None:
+def _give_up_lock(call: Call, ended: set[int]) -> None:
     """Release the master lock if it is that of a process of this host that is gone.
 
     In a child of its own, since the share may hang: the stop is done whatever becomes of it, and
-    what stays is released at the next start, or by the janitor.
+    what stays is released at the next start, or by the janitor. That may be another node's, which
+    is told which processes have `ended`.
     """
     call.deadline.doing("releasing the lock that the master left")
     trouble = bounded_child.run(
@@ -275,12 +282,26 @@ def _give_up_lock(call: Call) -> None:
     )
     if trouble:
         call.log.warning(f"the master lock stays for the next start: {trouble}")
+    if trouble and ended:
+        call.deadline.doing("telling the other nodes which processes have ended")
+        trouble = ended_processes.publish(
+            ended, time.time(), min(TELL_SECONDS, call.deadline.remaining() - 0.5)
+        )
+        if trouble:
+            call.log.info(f"other nodes do not know that Mailman has ended here: {trouble}")
+
+
+class LockStays(Exception):
+    """The master lock cannot be given up now; the text says why."""
 
 
 def _release_own(call: Call) -> None:
     site = agent_site.find_installation(call)
-    if isinstance(site, Absent) or agent_site.share_missing(site):
-        return
+    if isinstance(site, Absent):
+        raise LockStays(site.why)
+    unusable = agent_site.share_unusable(site)
+    if unusable:
+        raise LockStays(unusable)
     report = lock_sweep.sweep(
         call, site, lambda: lock_evidence.look_around(call), {site.master_lock}
     )
