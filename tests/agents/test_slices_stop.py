@@ -246,7 +246,7 @@ def test_stop_ends_the_runner_with_the_share_unmounted_and_the_next_start_clears
     os.kill(pid, signal.SIGSTOP)  # else it may see what happened and end by itself
     share = sliced.installation.lock_dir.parent
     with moved_away(share):
-        refused(sliced.monitor(1), 1, str(pid), "gone")
+        refused(sliced.monitor(1), 1, str(pid), "cannot use its data")
         done = sliced.stop(1, timeout=30)
         assert done.code == 0, done.stderr
         assert not sliced.installation.processes()
