@@ -121,7 +121,8 @@ def demo(options: argparse.Namespace) -> int:
 def chaos(options: argparse.Namespace) -> int:
     """Play the rounds of a campaign; 1 if one broke a promise."""
     from .chaos.campaign import Campaign
-    from .chaos.plan import plan
+    from .chaos.plan import left_to_play, plan
+    from .chaos.report import read
 
     rounds = plan(options.seed, options.faults if options.only is None else options.only + 1)
     if options.only is not None:
@@ -130,6 +131,8 @@ def chaos(options: argparse.Namespace) -> int:
         rounds = [each for each in rounds if each.field.name == options.field]
     directory = Path(options.directory)
     directory.mkdir(parents=True, exist_ok=True)
+    if options.go_on and (directory / "rounds.jsonl").exists():
+        rounds = left_to_play(rounds, read(directory / "rounds.jsonl"))
     for suite in sorted({each.field.suite for each in rounds}):
         if missing(suite):
             raise CannotRun("\n".join(missing(suite)))
@@ -198,6 +201,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=1, help="decides all (default: %(default)s)")
     made.add_argument("--only", type=int, metavar="ROUND", help="repeat this round of the seed")
     made.add_argument("--field", metavar="SITE-SUITE-NODES", help="only rounds on this field")
+    made.add_argument(
+        "--go-on", action="store_true",
+        help="only rounds that DIRECTORY has not, or has with a broken promise",
+    )
     made.add_argument("--minutes", type=float, help="begin no round after so many")
     made.add_argument("--directory", default="chaos", help="default: %(default)s")
     made.set_defaults(function=chaos)

@@ -38,7 +38,20 @@ def processes_of(inits: Mapping[str, int]) -> dict[str, list[Process]]:
         process = process_of(entry) if home else None
         if home and process:
             tables[home].append(process)
-    return tables
+    return {node: [one for one in table if not _went_meanwhile(one)]
+            for node, table in tables.items()}
+
+
+def _went_meanwhile(process: Process) -> bool:
+    """Whether a session's leader ended while the others were read.
+
+    The table is not of one moment: a master's starter that was read first, and its child that was
+    read when the starter had gone, would look like two masters.
+    """
+    if process.session != process.pid or not process.command_line:
+        return False
+    again = process_of(str(process.pid))
+    return again is None or not again.command_line
 
 
 def pid_namespace(pid: str) -> str | None:

@@ -13,6 +13,7 @@ import shlex
 import shutil
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,9 @@ class Campaign:
         began = time.time()
         try:
             entry = play_round(lab, each)
-        except LabFailure as trouble:
-            entry = {"began": began, "violations": [f"the round could not be played: {trouble}"]}
+        except Exception as trouble:  # whatever it is, the other rounds are still worth playing
+            why = "".join(traceback.format_exception(type(trouble), trouble, None)).strip()
+            entry = {"began": began, "violations": [f"the round could not be played: {why}"]}
         entry = {
             "number": each.number,
             "field": each.field.name,
@@ -238,14 +240,20 @@ def states(lab: Lab, since: float) -> list[tuple[float, bool]]:
 
 
 def quarantine_names(lab: Lab, node: str) -> tuple[list[str], list[dict[str, Any]]]:
-    """The files in the quarantine and the lines of its evidence, each with its time as `_at`."""
+    """The files in the quarantine and the lines of its evidence, each with its time as `_at`.
+
+    A line that a power cut has torn says nothing; what it was about then stands unexplained.
+    """
     place = shlex.quote(f"{lab.site.lock_directory()}/{QUARANTINE}")
     listing = lab.run(node, ["sh", "-c", f"ls -A {place} 2>/dev/null"], check=False).stdout
     names = [line for line in listing.splitlines() if line]
     text = lab.run(node, ["sh", "-c", f"cat {place}/evidence*.jsonl"], check=False).stdout
     entries = []
     for line in text.splitlines():
-        entry = json.loads(line)
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
         moment = time.strptime(entry["time"], "%Y-%m-%dT%H:%M:%SZ")
         entry["_at"] = int(time.mktime(moment) - time.timezone)
         entries.append(entry)

@@ -351,14 +351,20 @@ def move_lock_aside(scene: Scene) -> None:
     scene.note(said)
     if said == "it serves":
         return
-    nodes = [node for node in scene.lab.inits() if node != scene.active] or scene.lab.node_names
     lock_glob = f"'{lock}'*"
     scene.typed.append(f"mv {lock_glob} aside; pcs resource cleanup")
-    for node in nodes:
-        with contextlib.suppress(LabFailure):
-            aside = f"cd {place} && mkdir -p /run/aside && mv {lock_glob} /run/aside"
-            scene.shell(node, aside, check=False)
-    scene.shell(nodes[0], "pcs resource cleanup", check=False)
+    aside = f"cd {place} && mkdir -p /run/aside && mv {lock_glob} /run/aside && echo moved"
+
+    def moved() -> str:
+        """Where the share is mounted; while every node is tried it is on none at times."""
+        for node in scene.lab.inits():
+            with contextlib.suppress(LabFailure):
+                if "moved" in scene.shell(node, aside, check=False):
+                    return node
+        return ""
+
+    node = scene.lab.wait_until("a node has the share and its lock", moved, 60)
+    scene.shell(node, "pcs resource cleanup", check=False)
 
 
 def expire_lock(scene: Scene) -> None:

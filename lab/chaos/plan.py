@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .faults import FAULTS, Fault
 
@@ -61,3 +62,10 @@ def plan(seed: int, count: int, fields: Sequence[Field] = FIELDS) -> list[Round]
             shuffle[field].shuffle(decks[field])
         rounds.append(Round(number, field, decks[field].pop(), f"{seed}:{number}"))
     return rounds
+
+
+def left_to_play(rounds: Sequence[Round], played: Iterable[Mapping[str, Any]]) -> list[Round]:
+    """The rounds that have not been played, or whose last play broke a promise."""
+    last = {(each["seed"], each["field"]): each for each in played}
+    kept = {key for key, each in last.items() if not each["violations"]}
+    return [each for each in rounds if (each.seed, each.field.name) not in kept]

@@ -22,13 +22,21 @@ def read(file: Path) -> list[Entry]:
 def write(rounds: Sequence[Entry], directory: Path) -> None:
     """report.md and timeline.svg into the directory."""
     (directory / "report.md").write_text(markdown(rounds), encoding="utf-8")
-    chosen = interesting(rounds)
+    chosen = interesting(last_plays(rounds))
     if chosen is not None:
         plot(chosen, directory / "timeline.svg")
 
 
-def markdown(rounds: Sequence[Entry]) -> str:
-    """The table per fault, then each broken promise."""
+def last_plays(plays: Sequence[Entry]) -> list[Entry]:
+    """Of each round the last time it was played, by number."""
+    last = {(each["seed"], each["field"]): each for each in plays}
+    return sorted(last.values(), key=lambda each: (each["number"], each["seed"]))
+
+
+def markdown(plays: Sequence[Entry]) -> str:
+    """The table per fault, then each broken promise; also of rounds that were played again."""
+    rounds = last_plays(plays)
+    again = [each for each in plays if each["violations"] and each not in rounds]
     failed = [each for each in rounds if each["violations"]]
     posts = sum(each.get("accepted", 0) for each in rounds)
     fields = sorted({each["field"] for each in rounds})
@@ -57,16 +65,23 @@ def markdown(rounds: Sequence[Entry]) -> str:
         if of:
             lines.append(row(fault.name, fault.text, of))
     lines.append(row("**all**", "", rounds))
-    if failed:
-        lines += ["", "## Broken promises", ""]
-        for each in failed:
-            seed = each["seed"].split(":")[0]
-            said = str(each["violations"][0]).splitlines()[0]
-            lines.append(
-                f"- round {each['number']} ({each['field']}, {each['fault']}): {said} "
-                f"(`make chaos SEED={seed} ONLY={each['number']}`)"
-            )
+    for heading, broken in (
+        ("Broken promises", failed),
+        ("Broken before, and played again (the table has the last play)", again),
+    ):
+        if broken:
+            lines += ["", f"## {heading}", "", *map(complaint, broken)]
     return "\n".join(lines) + "\n"
+
+
+def complaint(each: Entry) -> str:
+    """One line about a round that broke a promise, with the command that repeats it."""
+    seed = each["seed"].split(":")[0]
+    said = str(each["violations"][0]).splitlines()[0]
+    return (
+        f"- round {each['number']} ({each['field']}, {each['fault']}): {said} "
+        f"(`make chaos SEED={seed} ONLY={each['number']}`)"
+    )
 
 
 def row(name: str, text: str, rounds: Sequence[Entry]) -> str:

@@ -12,7 +12,7 @@ from mailman_ha.locks import directory, holding, release
 #: What of `os` the lock library uses that is a system call on the share.
 SYSTEM_CALLS = frozenset((
     "open", "close", "read", "pread", "write", "fstat", "stat", "link", "unlink", "rename",
-    "utime", "mkdir", "listdir", "scandir", "ftruncate",
+    "utime", "mkdir", "listdir", "scandir", "ftruncate", "fsync",
 ))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from mailman_ha.evidence.user_identity import ActingAs
 from mailman_ha.locks import directory, holding, release
 from mailman_ha.locks.release import Quarantine, QuarantineError
 
+from tests.locks.interposed_os import interpose
 from tests.locks.mount_namespace import in_mount_namespace, mount
 from tests.locks.share import HERE, Share, dead_pid
 
@@ -75,6 +77,35 @@ def test_many_releases_make_a_line_each_and_leave_nothing_else(share: Share) -> 
     assert {name for name, _ in report.released} == made
     assert {line["released"] for line in share.evidence()} == made
     assert len(share.evidence()) == 40 and share.leftovers() == set()
+
+
+@pytest.mark.parametrize("torn", [b'{"by_node": "n2", "cont', b"\0" * 300, b"\n\0"])
+def test_what_a_power_cut_left_of_a_line_does_not_spoil_the_next_one(
+    share: Share, torn: bytes
+) -> None:
+    share.lock("one.lock")
+    share.sweep()
+    log = share.quarantine / "evidence.jsonl"
+    whole = log.read_bytes()
+    log.write_bytes(whole + torn)
+    share.lock(LOCK)
+    share.sweep()
+    *_, last = log.read_bytes().splitlines()
+    assert json.loads(last)["released"] == LOCK
+    assert log.read_bytes().startswith(whole + torn)
+
+
+def test_note_and_evidence_are_on_the_disk_before_what_comes_after_them(
+    share: Share, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut keeps what was synced and, of the rest, whatever it likes."""
+    share.lock(LOCK)
+    calls = interpose(monkeypatch, {}).made
+    share.sweep()
+    first_move = calls.index("rename")
+    assert "fsync" in calls[:first_move], "the note"
+    after = calls[len(calls) - calls[::-1].index("rename"):]
+    assert "unlink" in after[after.index("fsync"):], "the evidence, before the note goes"
 
 
 @pytest.mark.parametrize("name", [

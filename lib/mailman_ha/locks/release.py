@@ -400,6 +400,7 @@ class Quarantine:
         )
         try:
             _write_whole(file, text.encode())
+            os.fsync(file)  # a power cut must not keep the move and lose what it was for
         except OSError:
             self._forget_note(plan.note)
             raise
@@ -521,14 +522,18 @@ class Quarantine:
         return (moved.st_dev, moved.st_ino) == (there.st_dev, there.st_ino)
 
     def log(self, line: Mapping[str, Any]) -> None:
-        """Append one line of JSON to the evidence log; a link planted under its name is refused."""
+        """Append one line of JSON to the evidence log; a link planted under its name is refused.
+
+        It is on the disk when this returns. What a power cut left of an earlier line (half of it,
+        or zeros) stays a line of its own. Raises OSError where it could not be written.
+        """
         import json  # 12 ms; only a release needs it
 
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         text = json.dumps({"time": stamp, **line}, sort_keys=True) + "\n"
         file = os.open(
             EVIDENCE_LOG,
-            os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+            os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
             0o640,
             dir_fd=self.quarantine,
         )
@@ -536,8 +541,10 @@ class Quarantine:
             status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
                 raise OSError(errno.EEXIST, "somebody else's file stands in its place")
+            torn = status.st_size and os.pread(file, 1, status.st_size - 1) != b"\n"
             try:
-                _write_whole(file, text.encode())
+                _write_whole(file, ("\n" + text if torn else text).encode())
+                os.fsync(file)
             except OSError:
                 os.ftruncate(file, status.st_size)  # half a line would spoil the next one
                 raise
