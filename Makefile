@@ -6,6 +6,7 @@
 #   make demo            watch a two-node cluster lose its active node in the middle of traffic
 #   make bench           what a monitor and a sweep cost
 #   make model           the lock protocol in every interleaving, and its mutants (spin)
+#   make histories [N=500] [SEED=1]   random histories of the lock library (root)
 #   make chaos [N=20] [SEED=1] [ONLY=ROUND]   random faults on four clusters, watched (root)
 #   make lint            ruff and mypy
 
@@ -24,7 +25,7 @@ PYTHON   ?= /usr/bin/python3
 VENV      = .venv
 AGENTS    = mailman-master qfiles-slice list-lock-janitor
 
-.PHONY: all install uninstall test test-cluster demo bench model chaos lint venv test-packages lab-packages \
+.PHONY: all install uninstall test test-cluster demo bench model histories chaos lint venv test-packages lab-packages \
     lab-images clean
 
 all:
@@ -122,8 +123,11 @@ SEED      ?= 1
 ONLY      ?=
 CHAOS_DIR ?= chaos
 
+histories: venv
+	PYTHONPATH=lib $(VENV)/bin/python -m tests.histories --histories $(if $(filter file,$(origin N)),500,$(N)) \
+	    --seed $(SEED)
+
 chaos: lab-packages venv
-	$(VENV)/bin/python -m pip install -q 'matplotlib>=3.5'
 	$(VENV)/bin/python -m lab chaos --faults $(N) --seed $(SEED) \
 	    $(if $(ONLY),--only $(ONLY)) --directory '$(CHAOS_DIR)'; status=$$?; \
 	    $(VENV)/bin/python -m lab chaos-report --directory '$(CHAOS_DIR)'; exit $$status

@@ -212,7 +212,23 @@ def test_probe_beside_no_mailman_asks_mailman_nothing(
     alone = ("unshare", "--pid", "--fork", "--mount-proc")
     assert agents.master("monitor", installation, interval=0, before=alone).code == 7
     assert agents.slice("monitor", installation, 1, interval=0, before=alone).code == 7
-    assert list(agents.state_dir.iterdir()) == []
+    assert [path.name for path in agents.state_dir.iterdir()] == ["mailman-ha-clock"]
+
+
+@pytest.mark.parametrize("where", [NOWHERE, NOWHERE_3], ids=["2.1", "3"])
+@pytest.mark.parametrize("agent", ["mailman-master", "list-lock-janitor"])
+def test_probe_notes_the_clock_so_that_one_set_before_the_first_sweep_is_seen(
+    agents: Agents, where: dict[str, str], agent: str
+) -> None:
+    """Found by random histories: a fencing seen, the clock set back, the fenced node back with a
+    new lock, and only then the first sweep, which took the new lock for older than the fencing."""
+    agents.run(agent, "monitor", where, interval=0)
+    noted = agents.state_dir / "mailman-ha-clock"
+    boot, booted_at, stepped_at = noted.read_text().split()
+    assert stepped_at == "-"
+    noted.write_text(f"{boot} {float(booted_at) + 2.0:.3f} -\n")  # as if it was set back by 2 s
+    agents.run(agent, "monitor", where, interval=0)
+    assert abs(float(noted.read_text().split()[2]) - time.time()) < 60
 
 
 def test_start_elsewhere_goes_on_after_a_stop_that_could_not_give_up_the_lock(

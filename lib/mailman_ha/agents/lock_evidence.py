@@ -113,7 +113,7 @@ def gather(
         around.no_cluster,
     )
     pids = {owner.pid for owner in owners if facts[owner.host].kind == THIS_HOST}
-    history = clocks.remember(os.path.join(call.state_dir, "mailman-ha-clock"))
+    history = clocks.remember(_clock_path(call))
     return Evidence(
         hosts=facts,
         processes={pid: process_facts(pid, site) for pid in pids},
@@ -126,6 +126,20 @@ def gather(
         allow_unfenced=around.allow_unfenced,
         maintenance=around.maintenance,
     )
+
+
+def note_clock(call: Call) -> None:
+    """Look at this host's clock once more. What a probe does, which every node runs when it joins:
+    a clock that is set between a fencing and this host's first sweep would otherwise make the lock
+    of the fenced node, back since, look older than its fencing."""
+    try:
+        clocks.remember(_clock_path(call))
+    except OSError as error:
+        call.log.warning(f"whether the clock is set cannot be noted: {error}")
+
+
+def _clock_path(call: Call) -> str:
+    return os.path.join(call.state_dir, "mailman-ha-clock")
 
 
 def host_name_trouble(site: Installation, around: Surroundings) -> str:

@@ -58,6 +58,8 @@ def stop(call: Call) -> Outcome:
 
 def monitor(call: Call) -> Outcome:
     """7 off duty; on duty sweep, at level 10 mend half-finished saves and empty the quarantine."""
+    if call.is_probe:
+        lock_evidence.note_clock(call)
     if state_file.read(_state_path(call)) is None:
         return Outcome(codes.NOT_RUNNING)
     try:

@@ -58,6 +58,8 @@ DRAIN_SECONDS = 20.0
 
 def monitor(call: Call) -> Outcome:
     """Observe and judge; remember a master that is in good order for the light monitor."""
+    if call.is_probe:
+        lock_evidence.note_clock(call)
     if call.is_probe and agent_site.nothing_runs(call):
         return Outcome(codes.NOT_RUNNING)
     seen = observe.snapshot(call, with_queues=call.check_level >= 20)

@@ -59,6 +59,8 @@ ATTRIBUTES_SECONDS = 3.0
 
 def monitor(call: Call) -> Outcome:
     """Observe and judge; where all is well keep the claim fresh and publish the slice's depth."""
+    if call.is_probe:
+        lock_evidence.note_clock(call)
     if call.is_probe and agent_site.nothing_runs(call):
         return Outcome(codes.NOT_RUNNING)
     try:
