@@ -1,0 +1,160 @@
+"""A process of Mailman's, or of ours, that takes locks by the real protocols, as it is told.
+
+It may be told to die, or to stand still, before any one of its system calls.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import flufl.lock._lockfile as flufl
+from mailman_ha.locks import directory, holding
+
+from tests.histories.line import Ended, Line
+from tests.histories.schedule import Schedule, Stop
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "standin" / "program"))
+from Mailman import LockFile as lockfile21
+
+#: How long a claimant waits for a lock that it does not get (seconds).
+PATIENCE = 0.002
+
+#: What ends a claimant's call in a directory where others remove files and operators make
+#: directories. flufl.lock reads a lock as UTF-8.
+_REFUSALS = (
+    lockfile21.LockError, flufl.LockError, holding.NotHeldError, OSError, UnicodeDecodeError,
+)
+
+
+def make_impatient(nap: float = 0.0005) -> None:
+    """Let waiters poll at once, ask no resolver, and see this process's clock."""
+    import time
+
+    lockfile21.time = SimpleNamespace(time=lambda: time.time(), sleep=lambda _: time.sleep(nap))
+    lockfile21.random = SimpleNamespace(random=lambda: 0.0)
+    flufl.Lock._sleep = lambda self: time.sleep(nap)
+    flufl.Lock._now = lambda self: datetime.fromtimestamp(time.time())
+    flufl.socket = SimpleNamespace(getfqdn=os.uname)
+    flufl.socket.getfqdn = lambda: os.uname().nodename
+    holding.POLL = nap
+
+
+def serve(line: Line, uid: int, gid: int) -> None:
+    """Be a claimant until the line is closed."""
+    os.setgroups([gid])
+    os.setgid(gid)
+    os.setuid(uid)
+    os.umask(0o002)
+    claimant = _Claimant(line)
+    while True:
+        try:
+            (name, arguments), _ = line.hear()
+        except Ended:
+            return
+        try:
+            line.tell(("done", getattr(claimant, name)(*arguments), claimant.account()))
+        except Ended:
+            return
+        except _REFUSALS as refusal:
+            claimant.lose()
+            line.tell(("refused", type(refusal).__name__, claimant.account()))
+        except Exception:
+            line.tell(("failed", traceback.format_exc()[-4000:], claimant.account()))
+
+
+class _Claimant:
+    """Holds at most one lock at a time."""
+
+    def __init__(self, line: Line) -> None:
+        self._schedule = Schedule(line, self.account)
+        self._schedule.put_into(lockfile21, flufl, holding, directory)
+        self._kind = ""
+        self._held: Any = None
+        self._believes = False
+
+    def account(self) -> dict[str, Any]:
+        """What the history's driver keeps of this process."""
+        return {
+            "made": set(self._schedule.made), "removed": set(self._schedule.removed),
+            "believes": self._believes,
+        }
+
+    def lose(self) -> None:
+        self._held, self._believes = None, False
+
+    def take(self, kind: str, path: str, lifetime: float, format: str, stop: Stop) -> bool:
+        """Take the lock at `path` by the protocol `kind`; an expired one is broken."""
+        self.lose()
+        self._kind = kind
+        self._schedule.begin(stop)
+        if kind == "2.1":
+            self._held = lockfile21.LockFile(path, lifetime)
+            self._held.disown()
+            self._held.lock(PATIENCE)
+        elif kind == "3":
+            self._held = flufl.Lock(path, lifetime=timedelta(seconds=lifetime))
+            self._held._owned = False
+            self._held.lock(timeout=timedelta(seconds=PATIENCE))
+            self._held._owned = False  # its destructor would unlock
+        else:
+            where, name = os.path.split(path)
+            there = directory.open_lock_directory(where)
+            self._held = holding.take(
+                there, where, name, os.uname().nodename, lifetime, PATIENCE, format
+            )
+        self._believes = True
+        return True
+
+    def holds(self) -> bool:
+        """Whether it holds, by its own protocol's word. Asking prolongs no lock here."""
+        if self._held is None:
+            return False
+        if self._kind == "ours":
+            return bool(self._held.is_ours())
+        claim = self._held.claim if self._kind == "2.1" else self._held.claimfile
+        path = self._held.path if self._kind == "2.1" else self._held.lockfile
+        try:
+            with open(path, "rb") as file:
+                return os.fstat(file.fileno()).st_nlink == 2 and file.read() == os.fsencode(claim)
+        except FileNotFoundError:
+            return False
+
+    def unlock(self, stop: Stop) -> bool:
+        """Give the lock back as its protocol does, whoever has it by now."""
+        self._schedule.begin(stop)
+        held, self._held, self._believes = self._held, None, False
+        if held is not None:
+            if self._kind == "ours":
+                held.give_up()
+            else:
+                held.unlock(unconditionally=True)
+        return True
+
+    def refresh(self, stop: Stop) -> bool:
+        """Prolong the lock."""
+        self._schedule.begin(stop)
+        self._held.refresh()
+        return True
+
+    def hand_over(self, pid: int, stop: Stop) -> str:
+        """2.1's master gives its lock to its child `pid`; returns the child's claim."""
+        self._schedule.begin(stop)
+        held, self._held, self._believes = self._held, None, False
+        held.transfer_to(pid)
+        return str(held.claim)
+
+    def take_over(self, path: str, lifetime: float, inode: int) -> bool:
+        """The child's part, after the hand-over."""
+        self._kind = "2.1"
+        self._held = lockfile21.LockFile(path, lifetime)
+        self._held.disown()
+        self._held.claim = f"{path}.{os.uname().nodename}.{os.getpid()}"
+        self._schedule.made.add(inode)
+        self._believes = True
+        return True
