@@ -145,7 +145,7 @@ class Lab:
         except ImageFailure as trouble:
             raise LabFailure(str(trouble)) from trouble
         self.progress(f"starting lab {self.name} ({self.suite}, {len(self.node_names)} nodes)")
-        self.state.mkdir(parents=True)
+        self.make_state_directory()
         facts = {"suite": self.suite, "nodes": len(self.node_names), "site": self.site.name}
         (self.state / "lab.json").write_text(json.dumps(facts), encoding="utf-8")
         try:
@@ -236,6 +236,16 @@ class Lab:
                 supervisor.poll()
             time.sleep(0.05)
         return True
+
+    def make_state_directory(self) -> None:
+        """Another lab that goes down right now may remove the directory of all labs under us."""
+        for _ in range(100):
+            try:
+                self.state.mkdir(parents=True)
+                return
+            except FileNotFoundError:
+                continue
+        raise LabFailure(f"{self.state} cannot be made: {self.state.parent} goes again and again")
 
     def clear_leftovers(self) -> None:
         """Remove the state directory of a supervisor that died; all else died with it."""
