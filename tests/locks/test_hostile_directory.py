@@ -301,7 +301,7 @@ def test_the_locks_of_the_dead_are_found_among_very_many_strangers_files(
     listing = directory.read(str(share.path), FORMAT_21, "master-qrunner")
     assert time.monotonic() - began < 0.5 + strangers * 50e-6
     assert listing.ignored == strangers // 2 and len(listing.orphans) == strangers // 2
-    report = timed_sweep(share, 1.0 + strangers * 100e-6)
+    report = timed_sweep(share, 5.0 + strangers * 100e-6)  # it syncs, on a disk that others use
     assert [name for name, _ in report.released] == ["test.lock"]
     assert not pair.lock.exists() and master.is_untouched()
     assert len(report.kept) == strangers // 2 + 1
