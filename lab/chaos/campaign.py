@@ -112,10 +112,13 @@ class Campaign:
             said = f"served again after {entry.get('recovery') or 0:.1f} s"
             if violations:
                 seed = each.seed.split(":", maxsplit=1)[0]
-                said = (
-                    f"BROKEN: {violations[0]}"
-                    f"\n    again: make chaos SEED={seed} ONLY={each.number}"
-                )
+                traces = [line for found in entry.get("lost", {}).values() for line in found]
+                said = "\n    ".join(
+                    [
+                        f"BROKEN: {violations[0]}",
+                        *(f"found: {line}" for line in traces[:20]),
+                    ]
+                ) + (f"\n    again: make chaos SEED={seed} ONLY={each.number}")
             self.say(
                 f"{self.ended}/{len(self.rounds)}: round {each.number}, {each.field.name}: "
                 f"{each.fault.name}: {said}"
@@ -193,6 +196,7 @@ def play_round(lab: Lab, each: Round) -> dict[str, Any]:
     )
     return {
         "began": began,
+        "lost": {identity: whereabouts(lab, served, identity) for identity in seen.lost},
         "seconds": round(time.time() - began, 1),
         "held": round(held, 1),
         "notes": scene.notes,
@@ -237,6 +241,22 @@ def states(lab: Lab, since: float) -> list[tuple[float, bool]]:
         for seen in lab.observations()
         if seen["time"] >= since
     ]
+
+
+def whereabouts(lab: Lab, node: str, identity: str) -> list[str]:
+    """What a node still finds of a post that was not delivered: queue entries and log lines.
+
+    A post that Mailman shunted or sent away again is found here, one that is gone is not.
+    """
+    word = shlex.quote(identity.strip("<>"))
+    point = shlex.quote(lab.site.mount_point)
+    script = (
+        f"grep -rlaF {word} {point} --include='*.pck' --include='*.bak' --include='*.psv' "
+        f"--include='*.tmp'; grep -raF {word} {point}/logs /var/log/mailman3 /var/log/mailman; "
+        f"grep -rahE -A12 'SHUNT|Traceback|preserv' {point}/logs /var/log/mailman3 | tail -n 30"
+    )
+    done = lab.run(node, ["sh", "-c", f"({script}) 2>/dev/null"], check=False)
+    return done.stdout.splitlines()
 
 
 def quarantine_names(lab: Lab, node: str) -> tuple[list[str], list[dict[str, Any]]]:
@@ -318,7 +338,7 @@ def save_bundle(lab: Lab, place: Path, entry: Mapping[str, Any]) -> None:
             "ps.txt": "ps -ef",
             "syslog": "tail -n 4000 /var/log/syslog",
             "corosync.log": "tail -n 1000 /var/log/corosync/corosync.log",
-            "mailman.log": f"tail -n 60 {point}/logs/* /var/log/mailman3/*",
+            "mailman.log": f"tail -n 3000 {point}/logs/* /var/log/mailman3/*",
         }.items():
             with contextlib.suppress(LabFailure, OSError):
                 done = lab.run(node, ["sh", "-c", command], timeout=15, check=False)

@@ -285,8 +285,9 @@ def start_elsewhere_and_cut(scene: Scene) -> None:
 
     def fenced() -> list[float]:
         events = lab.events()
-        return [each["time"] for each in events if each["event"] == "fenced"
-                and each["time"] >= cut]
+        return [
+            each["time"] for each in events if each["event"] == "fenced" and each["time"] >= cut
+        ]
 
     scene.doubles_excused_until = lab.wait_until("it is fenced", fenced, 60)[0] + 1
 
@@ -326,7 +327,7 @@ def mend_lock(scene: Scene) -> None:
         scene.shell(
             scene.active,
             f"cd {place}; set -- '{claims}'*; [ -e \"$1\" ] && [ \"$1\" -ef '{lock}' ] "
-            f"&& printf %s \"{place}/$1\" > \"$1\" && touch -d '+30 hours' \"$1\"",
+            f'&& printf %s "{place}/$1" > "$1" && touch -d \'+30 hours\' "$1"',
             check=False,
         )
 
