@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from . import mailman21
 from .client import CannotRun, Lab, LabFailure
 from .image import SUITES, ImageFailure, node_image
 from .requirements import missing
@@ -121,10 +123,12 @@ def demo(options: argparse.Namespace) -> int:
 def chaos(options: argparse.Namespace) -> int:
     """Play the rounds of a campaign; 1 if one broke a promise."""
     from .chaos.campaign import Campaign
-    from .chaos.plan import left_to_play, plan
+    from .chaos.plan import FIELDS, left_to_play, plan, with_real_mailman21
     from .chaos.report import read
 
-    rounds = plan(options.seed, options.faults if options.only is None else options.only + 1)
+    fields = with_real_mailman21(FIELDS) if os.environ.get(mailman21.VARIABLE) else FIELDS
+    count = options.faults if options.only is None else options.only + 1
+    rounds = plan(options.seed, count, fields)
     if options.only is not None:
         rounds = rounds[options.only :]
     if options.field:

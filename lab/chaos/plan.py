@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .faults import FAULTS, Fault
@@ -30,6 +30,13 @@ FIELDS = (
     Field("mailman3", "trixie", 3),
     Field("standin21-slices", "bookworm", 3),
 )
+
+
+def with_real_mailman21(fields: Sequence[Field]) -> tuple[Field, ...]:
+    """The same clusters with the site's own Mailman 2.1 in the place of its stand-in."""
+    return tuple(
+        replace(field, site=field.site.replace("standin21", "mailman21")) for field in fields
+    )
 
 
 @dataclass(frozen=True)
