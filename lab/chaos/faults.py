@@ -89,9 +89,12 @@ class Fault:
     hold: tuple[float, float] = (0.0, 0.0)
     needs_disk: bool = False
     needs_two: bool = False  # only where there is one other node
+    only_on: str = ""  # how the names of the sites begin that can have it
 
     def fits(self, site: str, nodes: int) -> bool:
         """Whether a field of this site and number of nodes can have it."""
+        if not site.startswith(self.only_on):
+            return False
         if self.needs_disk and site.endswith("-slices"):
             return False
         return not self.needs_two or nodes == 2
@@ -368,6 +371,19 @@ def move_lock_aside(scene: Scene) -> None:
     scene.shell(node, "pcs resource cleanup", check=False)
 
 
+def cut_with_a_digest_locked(scene: Scene) -> None:
+    """The power goes in the milliseconds in which a runner adds a post to the list's digest: what
+    Python's mailbox module leaves then has no owner and no expiry."""
+    lists = f"{scene.lab.site.mount_point}/lists"
+    scene.shell(
+        scene.active,
+        f"until ls {lists}/*/digest.mmdf; do sleep 0.1; done; "  # the first post makes it
+        f'for each in {lists}/*/digest.mmdf; do touch "$each.lock"; '
+        'chown --reference="$each" "$each.lock"; sync -f "$each.lock"; done',
+    )
+    scene.lab.kill(scene.active)
+
+
 def expire_lock(scene: Scene) -> None:
     """What the master lock looks like when its holder's clock is two days behind."""
     scene.victim = scene.active
@@ -502,6 +518,12 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault("clock behind", "the lock reads as expired", expire_lock, refresh_lock, SECONDS),
     Fault("clock ahead, power cut", "the lock is good for a week", postdate_lock_and_cut),
+    Fault(
+        "digest locked, power cut",
+        "a runner dies with a list's digest mailbox locked",
+        cut_with_a_digest_locked,
+        only_on="mailman3",
+    ),
     Fault("standby and back", "", standby_and_back, unstandby, (8.0, 20.0)),
     Fault("cleanup in the middle", "four, after a killed master", cleanup_in_the_middle),
     Fault("power cut in a refresh", "while all is probed again", cut_in_a_cleanup),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-PROOFS = frozenset({"dead here", "ended", "fenced"})  # states of an owner that allow a release
+PROOFS = frozenset({"dead here", "ended", "fenced", "unheld"})  # states that allow a release
 
 
 @dataclass(frozen=True)

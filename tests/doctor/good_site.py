@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from mailman_ha.doctor import configuration, mounts, node_facts
+from mailman_ha.doctor import configuration, node_facts
 from mailman_ha.doctor.configuration import Configuration
 from mailman_ha.doctor.examination import examine
 from mailman_ha.doctor.finding import Finding
 from mailman_ha.doctor.node_facts import NodeFacts
 from mailman_ha.doctor.observation import FencingEvent, Observation, Place
+from mailman_ha.evidence import mounts
 from mailman_ha.evidence.clocks import ClockSkew
 from mailman_ha.evidence.cluster import Cluster, Node
 from mailman_ha.evidence.hosts import ThisHost

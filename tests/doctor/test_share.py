@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
-from mailman_ha.doctor import mounts, observe, share
+from mailman_ha.doctor import observe, share
 from mailman_ha.doctor.finding import ERROR, NOTE, UNSEEN, WARNING, Finding
-from mailman_ha.doctor.mounts import Mount
 from mailman_ha.doctor.observation import Observation, Place
+from mailman_ha.evidence import mounts
 from mailman_ha.evidence.clocks import ClockSkew
+from mailman_ha.evidence.mounts import Mount
 from mailman_ha.mailman.installation import Installation
 from mailman_ha.ocf.record import replace
 

@@ -192,28 +192,14 @@ def _bring_back(site: Installation, told: list[_Told], before: dict[str, set[str
     for name in _names(site, _BAD) - before[_BAD]:
         stem, dot, extension = name.rpartition(".")
         if dot + extension == _PRESERVED and stem in had:
-            _return(os.path.join(queues[_BAD], name), queues[had[stem]], stem + entries.WAITING)
+            path = os.path.join(queues[_BAD], name)
+            shunted.put_back(path, queues[had[stem]], stem + entries.WAITING)
     told_queues = {one.queue for one in told}
     for name in _names(site, _SHUNT) - before[_SHUNT]:
         entry = entries.parse(name)
         if entry is None or entry.extension != entries.WAITING:
             continue
         path = os.path.join(queues[_SHUNT], name)
-        queue = _queue_it_came_from(path)
+        queue = shunted.origin_of(path).queue
         if queue in told_queues:
-            _return(path, queues[queue], name)
-
-
-def _queue_it_came_from(path: str) -> str | None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with open(descriptor, "rb") as file:
-        return shunted.came_from(file)
-
-
-def _return(path: str, directory: str, name: str) -> None:
-    target = os.path.join(directory, name)
-    if not os.path.lexists(target):
-        os.rename(path, target)
+            shunted.put_back(path, queues[queue], name)

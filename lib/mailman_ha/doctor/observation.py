@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from mailman_ha.doctor.configuration import Configuration
-from mailman_ha.doctor.mounts import Mount
 from mailman_ha.doctor.node_facts import NodeFacts
 from mailman_ha.evidence.clocks import ClockSkew
 from mailman_ha.evidence.cluster import Cluster
 from mailman_ha.evidence.hosts import ThisHost
+from mailman_ha.evidence.mounts import Mount
 from mailman_ha.mailman.installation import Installation
 from mailman_ha.ocf.record import record
 

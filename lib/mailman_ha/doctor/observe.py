@@ -13,11 +13,11 @@ from mailman_ha.agents import bounded_child, lock_evidence
 from mailman_ha.agents import site as agent_site
 from mailman_ha.agents.site import Absent
 from mailman_ha.doctor import configuration as configurations
-from mailman_ha.doctor import mounts, node_facts, own_services
+from mailman_ha.doctor import node_facts, own_services
 from mailman_ha.doctor.configuration import FACTS_ATTRIBUTE, OURS, Configuration
 from mailman_ha.doctor.node_facts import NodeFacts
 from mailman_ha.doctor.observation import FencingEvent, Observation, Place
-from mailman_ha.evidence import cluster, command, hosts, node_attributes
+from mailman_ha.evidence import cluster, command, hosts, mounts, node_attributes
 from mailman_ha.evidence.cluster import NoClusterEvidence
 from mailman_ha.evidence.hosts import ThisHost
 from mailman_ha.evidence.user_identity import ActingAs

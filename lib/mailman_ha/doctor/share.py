@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from mailman_ha.doctor import mounts
 from mailman_ha.doctor.configuration import FILESYSTEM, Configuration, Resource
 from mailman_ha.doctor.finding import ERROR, NOTE, UNSEEN, WARNING, Finding
+from mailman_ha.evidence import mounts
 from mailman_ha.ocf.escape import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mailman_ha.doctor.mounts import Mount
     from mailman_ha.doctor.observation import Observation, Place
+    from mailman_ha.evidence.mounts import Mount
 
 CHECK = "share"
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import functools
 import os
 
-from mailman_ha.agents import bounded_child, lock_evidence, lock_sweep, state_lines
+from mailman_ha.agents import (
+    bounded_child,
+    lock_evidence,
+    lock_sweep,
+    mailbox_sweep,
+    state_lines,
+)
 from mailman_ha.agents import site as agent_site
 from mailman_ha.agents.list_lock_janitor import judge, save_sweep, state_file
 from mailman_ha.agents.list_lock_janitor.state_file import Duty
@@ -35,9 +41,8 @@ def start(call: Call) -> Outcome:
         call.log.info(f"kept {one.sentence()}")
     for problem in report.problems:
         call.log.warning(problem)
-    if site.location.version == VERSION_21:
-        for problem in save_sweep.mend(call, site, around, _lists_dir(call, site)):
-            call.log.warning(problem)
+    for problem in _mend_lists(call, site, around):
+        call.log.warning(problem)
     state_file.write(_state_path(call), _duty(site, around()))
     return Outcome(codes.SUCCESS)
 
@@ -57,7 +62,7 @@ def stop(call: Call) -> Outcome:
 
 
 def monitor(call: Call) -> Outcome:
-    """7 off duty; on duty sweep, at level 10 mend half-finished saves and empty the quarantine."""
+    """7 off duty; on duty sweep, at level 10 mend the lists and empty the quarantine."""
     if call.is_probe:
         lock_evidence.note_clock(call)
     if state_file.read(_state_path(call)) is None:
@@ -70,8 +75,7 @@ def monitor(call: Call) -> Outcome:
     report = _sweep(call, site, around)
     problems: tuple[str, ...] = ()
     if call.check_level >= 10:
-        if site.location.version == VERSION_21:
-            problems = save_sweep.mend(call, site, around, _lists_dir(call, site))
+        problems = _mend_lists(call, site, around, call.seconds("stuck_after"))
         save_sweep.empty_quarantine(call, site, call.integer("quarantine_keep"))
     return judge.sweep_outcome(report, call.seconds("stuck_after"), problems)
 
@@ -123,6 +127,19 @@ def _sweep(
             f"{site.lock_dir} cannot be swept: {error.strerror}; mend the share, then clean up the "
             "resource",
         ) from error
+
+
+def _mend_lists(
+    call: Call,
+    site: Installation,
+    around: functools._lru_cache_wrapper[Surroundings],
+    stuck_after: float = float("inf"),
+) -> tuple[str, ...]:
+    """Mend what dead processes left in the lists' directories: half-finished saves (2.1), locked
+    mailboxes (3). Answers what stood in the way."""
+    if site.location.version == VERSION_21:
+        return save_sweep.mend(call, site, around, _lists_dir(call, site))
+    return mailbox_sweep.release_dead(call, site, around, stuck_after)
 
 
 def _lists_dir(call: Call, site: Installation) -> str:

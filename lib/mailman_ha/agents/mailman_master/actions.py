@@ -13,6 +13,7 @@ from mailman_ha.agents import (
     drain,
     lock_evidence,
     lock_sweep,
+    mailbox_sweep,
     mailman_end,
     printed_output,
     slice_claims,
@@ -99,6 +100,8 @@ def start(call: Call) -> Outcome:
     refused = judge.after_sweep(report, site.master_lock, site)
     if refused is not None:
         return refused
+    for problem in mailbox_sweep.release_dead(call, site, surroundings):
+        call.log.warning(problem)
     return _start_mailman(call, site)
 
 
