@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from .client import CannotRun, Lab, LabFailure
-from .image import SUITES, ImageFailure, node_image
+from .image import SUITES, ImageFailure, bare_image, node_image
 from .requirements import missing
 from .site_table import SITES
 
@@ -80,7 +80,7 @@ def images(options: argparse.Namespace) -> int:
         sentences = missing(suite)
         if sentences:
             raise CannotRun("\n".join(sentences))
-        say(f"{suite}: {node_image(suite, say)}")
+        say(f"{suite}: {node_image(suite, say)} {bare_image(suite, say)}")
     return 0
 
 
