@@ -25,7 +25,8 @@ def checkout_of_version(version: str | None, place: Path) -> Path:
             shutil.copy2(source, place / name)
     if version is not None:
         file = place / "lib/mailman_ha/__init__.py"
-        text, found = re.subn('(?m)^__version__ = ".*"', f'__version__ = "{version}"', file.read_text())
+        line = f'__version__ = "{version}"'
+        text, found = re.subn('(?m)^__version__ = ".*"', line, file.read_text())
         assert found == 1
         file.write_text(text)
     return place

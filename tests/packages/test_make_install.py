@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.agents.agent_runs import Agents
-from tests.installations import Installation
+from tests.installations import Installation, wait_until
 from tests.packages import CHECKOUT, checkout_of_version
 
 AGENTS = ("list-lock-janitor", "mailman-master", "qfiles-slice")
@@ -238,9 +238,9 @@ def test_action_that_began_before_an_installation_keeps_its_library(tmp_path: Pa
     try:
         installing = threading.Thread(target=lambda: make("install", *place, checkout=new))
         installing.start()
-        installing.join(2.0)
-        assert installing.is_alive() and library.is_dir()
-        assert library_of(agent) != str(library), "the new agent is in place meanwhile"
+        wait_until(lambda: library_of(agent) != str(library), 60, "the new agent is in place")
+        installing.join(1.0)
+        assert installing.is_alive() and (library / "mailman_ha/ocf/runtime.py").is_file()
         fifo.write_text("go on\n")
         said, complaints = action.communicate(timeout=30)
         assert action.returncode == 0, complaints
