@@ -34,7 +34,7 @@ PYTHON   ?= /usr/bin/python3
 VENV      = .venv
 AGENTS    = mailman-master qfiles-slice list-lock-janitor
 
-.PHONY: all install uninstall scriptlet deb rpm packaging-packages $(BUILD)/source test test-cluster demo bench model histories chaos lint venv test-packages lab-packages \
+.PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-cluster demo bench model histories chaos lint venv test-packages lab-packages \
     lab-images clean
 
 all:
@@ -103,15 +103,15 @@ STAMP     = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/nul
 packaging-packages:
 	$(call need,$(PACKAGING_PACKAGES))
 
-$(BUILD)/source: packaging-packages
-	rm -rf '$@' && mkdir -p '$@'
+source-archive: packaging-packages
+	mkdir -p $(BUILD)
 	tar --create --exclude='./.*' --exclude='./$(BUILD)' --exclude=./chaos --exclude=__pycache__ \
 	    --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$(STAMP) --transform='s|^\.|$(SOURCE)|' . \
-	    | gzip -n > '$@/$(SOURCE).tar.gz'
+	    | gzip -n > $(BUILD)/$(SOURCE).tar.gz
 
-deb: $(BUILD)/source
+deb: source-archive
 	rm -rf $(BUILD)/deb && mkdir $(BUILD)/deb
-	tar --extract --file $(BUILD)/source/$(SOURCE).tar.gz --directory $(BUILD)/deb
+	tar --extract --file $(BUILD)/$(SOURCE).tar.gz --directory $(BUILD)/deb
 	mv $(BUILD)/deb/$(SOURCE)/packaging/debian $(BUILD)/deb/$(SOURCE)/debian
 	sed -e 's/@VERSION@/$(VERSION)-$(RELEASE)/' -e "s/@DATE@/$$(date -R -u -d @$(STAMP))/" \
 	    packaging/debian/changelog.in > $(BUILD)/deb/$(SOURCE)/debian/changelog
@@ -119,16 +119,18 @@ deb: $(BUILD)/source
 	    || { tail -n 30 ../build.log; exit 1; }
 	lintian --fail-on error,warning --allow-root --tag-display-limit 0 $(BUILD)/deb/*.changes
 	mv $(BUILD)/deb/mailman-ha_$(VERSION)-$(RELEASE)_all.deb $(BUILD)/
-	@rm -rf $(BUILD)/deb $(BUILD)/source; ls -l $(BUILD)/*.deb
+	@rm -rf $(BUILD)/deb; ls -l $(BUILD)/*.deb
 
-rpm: $(BUILD)/source
+rpm: source-archive
 	rm -rf $(BUILD)/rpm
 	SOURCE_DATE_EPOCH=$(STAMP) rpmbuild -bb --define '_topdir $(abspath $(BUILD))/rpm' \
-	    --define '_sourcedir $(abspath $(BUILD))/source' --define 'version $(VERSION)' \
+	    --define '_sourcedir $(abspath $(BUILD))' --define 'version $(VERSION)' \
 	    --define 'release $(RELEASE)' packaging/mailman-ha.spec > $(BUILD)/rpm.log 2>&1 \
 	    || { tail -n 30 $(BUILD)/rpm.log; exit 1; }
+	rpmlint --config packaging/rpmlint.toml $(BUILD)/rpm/RPMS/noarch/*.rpm > $(BUILD)/rpmlint.log \
+	    && ! grep -E ': [EW]: ' $(BUILD)/rpmlint.log || { cat $(BUILD)/rpmlint.log; exit 1; }
 	mv $(BUILD)/rpm/RPMS/noarch/*.rpm $(BUILD)/
-	@rm -rf $(BUILD)/rpm $(BUILD)/source; ls -l $(BUILD)/*.rpm
+	@rm -rf $(BUILD)/rpm; ls -l $(BUILD)/*.rpm
 
 # What the tests need besides Python packages: the distribution's psutil and yaml, on which the
 # agents run, the tools that judge agents, and a FUSE file system to hang.
@@ -181,8 +183,8 @@ test: test-packages venv
 lab-images: lab-packages venv
 	$(VENV)/bin/python -m lab images
 
-test-cluster: lab-packages venv
-	$(VENV)/bin/python -m pytest -m cluster tests/cluster $(PYTEST_OPTIONS)
+test-cluster: lab-packages packaging-packages venv
+	$(VENV)/bin/python -m pytest -m cluster tests/cluster tests/packages $(PYTEST_OPTIONS)
 
 demo: lab-packages venv
 	$(VENV)/bin/python -m lab demo

@@ -97,6 +97,7 @@ BARE_DOWNLOADS = (
     "python3-rich",
     "python3-yaml",
     "resource-agents",
+    "rpm",
 )
 
 BARE_FILES = {
