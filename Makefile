@@ -1,6 +1,7 @@
 # mailman-ha: Pacemaker resource agents for GNU Mailman.
 #
 #   make install [DESTDIR=] [PREFIX=/usr]   agents, library, the command mailman-ha
+#   make deb rpm         packages, into build/
 #   make test            everything that needs no cluster (sets up what it needs)
 #   make test-cluster    failover on real clusters in namespaces (root; sets up what it needs)
 #   make demo            watch a two-node cluster lose its active node in the middle of traffic
@@ -16,43 +17,120 @@ PROVIDER ?= mailman
 # Where Pacemaker looks for agents does not depend on PREFIX (OCF_ROOT).
 OCF_ROOT ?= /usr/lib/ocf
 AGENTDIR  = $(OCF_ROOT)/resource.d/$(PROVIDER)
-LIBRARY   = $(PREFIX)/lib/mailman-ha
+# Each library has a directory of its own, named by its version and content, and each agent names
+# the one it belongs to: an agent that runs during an upgrade never gets modules of two versions.
+VERSION  := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' lib/mailman_ha/__init__.py)
+CONTENT  := $(shell cd lib && find mailman_ha -type f '(' -name '*.py' -o -name '*.json' ')' | \
+    LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c 1-8)
+LIBRARIES = $(PREFIX)/lib/mailman-ha
+LIBRARY   = $(LIBRARIES)/$(VERSION)-$(CONTENT)
 COMMAND   = $(PREFIX)/bin/mailman-ha
 MANUAL    = $(PREFIX)/share/man/man8/mailman-ha.8
 COMPLETION = $(PREFIX)/share/bash-completion/completions/mailman-ha
+TMPFILES  = $(PREFIX)/lib/tmpfiles.d/mailman-ha.conf
+EXAMPLES  = $(PREFIX)/share/doc/mailman-ha/examples
 
 PYTHON   ?= /usr/bin/python3
 VENV      = .venv
 AGENTS    = mailman-master qfiles-slice list-lock-janitor
 
-.PHONY: all install uninstall test test-cluster demo bench model histories chaos lint venv test-packages lab-packages \
+.PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-cluster demo bench model histories chaos lint venv test-packages lab-packages \
     lab-images clean
 
 all:
 	@sed -n 's/^#   //p' Makefile
 
+# A file with the place of its library in it, put there in one step: Pacemaker may run it just now.
+define install_program
+sed 's|@LIBRARY@|$(LIBRARY)|' $(1) > '$(DESTDIR)$(dir $(2)).$(notdir $(2)).new'
+chmod 755 '$(DESTDIR)$(dir $(2)).$(notdir $(2)).new'
+mv -f '$(DESTDIR)$(dir $(2)).$(notdir $(2)).new' '$(DESTDIR)$(2)'
+
+endef
+
+# The byte code goes by the directory's name, not by times, which packaging changes.
 install:
-	install -d '$(DESTDIR)$(AGENTDIR)' '$(DESTDIR)$(LIBRARY)'
-	cd lib && find mailman_ha '(' -name '*.py' -o -name '*.json' ')' \
-	    -exec install -D -m 644 '{}' '$(DESTDIR)$(LIBRARY)/{}' ';'
-	for agent in $(AGENTS); do \
-	    sed 's|@LIBRARY@|$(LIBRARY)|' agents/$$agent > '$(DESTDIR)$(AGENTDIR)'/$$agent && \
-	    chmod 755 '$(DESTDIR)$(AGENTDIR)'/$$agent || exit 1; \
-	done
-	install -d '$(DESTDIR)$(dir $(COMMAND))' '$(DESTDIR)$(dir $(MANUAL))' \
-	    '$(DESTDIR)$(dir $(COMPLETION))'
-	sed 's|@LIBRARY@|$(LIBRARY)|' lib/mailman_ha/cli/mailman-ha > '$(DESTDIR)$(COMMAND)'
-	chmod 755 '$(DESTDIR)$(COMMAND)'
+	rm -rf '$(DESTDIR)$(LIBRARY).new'
+	install -d '$(DESTDIR)$(LIBRARY).new' '$(DESTDIR)$(AGENTDIR)'
+	cd lib && find mailman_ha -type f '(' -name '*.py' -o -name '*.json' ')' \
+	    -exec install -D -m 644 '{}' '$(DESTDIR)$(LIBRARY).new/{}' ';'
+	$(PYTHON) -m compileall -q --invalidation-mode unchecked-hash \
+	    -s '$(DESTDIR)$(LIBRARY).new' -p '$(LIBRARY)' '$(DESTDIR)$(LIBRARY).new'
+	chmod -R u=rwX,go=rX '$(DESTDIR)$(LIBRARY).new'
+	cd '$(DESTDIR)$(LIBRARIES)' && if diff -rq '$(notdir $(LIBRARY)).new' '$(notdir $(LIBRARY))' >/dev/null 2>&1; \
+	then rm -rf '$(notdir $(LIBRARY)).new'; \
+	else rm -rf '$(notdir $(LIBRARY))' && mv '$(notdir $(LIBRARY)).new' '$(notdir $(LIBRARY))'; fi
+	$(foreach agent,$(AGENTS),$(call install_program,agents/$(agent),$(AGENTDIR)/$(agent)))
+	install -d $(foreach file,$(COMMAND) $(MANUAL) $(COMPLETION) $(TMPFILES),'$(DESTDIR)$(dir $(file))')
+	$(call install_program,lib/mailman_ha/cli/mailman-ha,$(COMMAND))
 	cd lib && $(PYTHON) -B -m mailman_ha.cli.manual_page > '$(DESTDIR)$(MANUAL)'
 	chmod 644 '$(DESTDIR)$(MANUAL)'
 	install -m 644 lib/mailman_ha/cli/completion.bash '$(DESTDIR)$(COMPLETION)'
-	$(PYTHON) -m compileall -q -s '$(DESTDIR)' '$(DESTDIR)$(LIBRARY)'
+	install -m 644 packaging/tmpfiles.conf '$(DESTDIR)$(TMPFILES)'
+	install -d '$(DESTDIR)$(EXAMPLES)'
+	install -m 644 crm-examples/* '$(DESTDIR)$(EXAMPLES)'
+	$(if $(DESTDIR),,$(forget_old_libraries))
+
+# What earlier installations left.
+define forget_old_libraries
+$(MAKE) -s --no-print-directory scriptlet SCRIPT=packaging/await-actions.sh | sh
+find '$(LIBRARIES)' -mindepth 1 -maxdepth 1 ! -name '$(notdir $(LIBRARY))' -exec rm -rf '{}' +
+endef
+
+# A script of a package, with the parts that .deb and .rpm have in common.
+part = -e '/^\#$(1)\#/{' -e 'r packaging/$(2)' -e 'd' -e '}'
+scriptlet:
+	@sed $(call part,REMOVAL-GUARD,removal-guard.sh) $(call part,FORGET-LIBRARY,forget-library.sh) \
+	    $(call part,CLEAR-STATE,clear-state.sh) '$(SCRIPT)' \
+	| sed $(call part,AWAIT-ACTIONS,await-actions.sh) \
+	| sed $(foreach name,AGENTDIR COMMAND PROVIDER LIBRARY LIBRARIES,-e 's|@$(name)@|$($(name))|g')
 
 uninstall:
+	$(if $(DESTDIR),,$(MAKE) -s --no-print-directory scriptlet SCRIPT=packaging/removal-guard.sh | sh)
 	for agent in $(AGENTS); do rm -f '$(DESTDIR)$(AGENTDIR)'/$$agent; done
-	-rmdir '$(DESTDIR)$(AGENTDIR)'
-	rm -f '$(DESTDIR)$(COMMAND)' '$(DESTDIR)$(MANUAL)' '$(DESTDIR)$(COMPLETION)'
-	rm -rf '$(DESTDIR)$(LIBRARY)'
+	rm -f '$(DESTDIR)$(COMMAND)' '$(DESTDIR)$(MANUAL)' '$(DESTDIR)$(COMPLETION)' '$(DESTDIR)$(TMPFILES)'
+	rm -rf '$(DESTDIR)$(LIBRARIES)' '$(DESTDIR)$(dir $(EXAMPLES))'
+	rmdir --ignore-fail-on-non-empty '$(DESTDIR)$(AGENTDIR)'
+
+# Packages. Both are built from the same source archive, and their version is the library's.
+BUILD     = build
+RELEASE   = 1
+SOURCE    = mailman-ha-$(VERSION)
+PACKAGING_PACKAGES = debhelper dh-python dpkg-dev fakeroot rpm lintian rpmlint
+# The time that the packages' files bear: the last commit's, or now outside of git.
+STAMP     = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),$(shell date +%s))
+
+packaging-packages:
+	$(call need,$(PACKAGING_PACKAGES))
+
+source-archive: packaging-packages
+	mkdir -p $(BUILD)
+	tar --create --exclude='./.*' --exclude='./$(BUILD)' --exclude=./chaos --exclude=__pycache__ \
+	    --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$(STAMP) --transform='s|^\.|$(SOURCE)|' . \
+	    | gzip -n > $(BUILD)/$(SOURCE).tar.gz
+
+deb: source-archive
+	rm -rf $(BUILD)/deb && mkdir $(BUILD)/deb
+	tar --extract --file $(BUILD)/$(SOURCE).tar.gz --directory $(BUILD)/deb
+	mv $(BUILD)/deb/$(SOURCE)/packaging/debian $(BUILD)/deb/$(SOURCE)/debian
+	sed -e 's/@VERSION@/$(VERSION)-$(RELEASE)/' -e "s/@DATE@/$$(date -R -u -d @$(STAMP))/" \
+	    packaging/debian/changelog.in > $(BUILD)/deb/$(SOURCE)/debian/changelog
+	cd $(BUILD)/deb/$(SOURCE) && dpkg-buildpackage --build=binary --no-sign > ../build.log 2>&1 \
+	    || { tail -n 30 ../build.log; exit 1; }
+	lintian --fail-on error,warning --allow-root --tag-display-limit 0 $(BUILD)/deb/*.changes
+	mv $(BUILD)/deb/mailman-ha_$(VERSION)-$(RELEASE)_all.deb $(BUILD)/
+	@rm -rf $(BUILD)/deb; ls -l $(BUILD)/*.deb
+
+rpm: source-archive
+	rm -rf $(BUILD)/rpm
+	SOURCE_DATE_EPOCH=$(STAMP) rpmbuild -bb --define '_topdir $(abspath $(BUILD))/rpm' \
+	    --define '_sourcedir $(abspath $(BUILD))' --define 'version $(VERSION)' \
+	    --define 'release $(RELEASE)' packaging/mailman-ha.spec > $(BUILD)/rpm.log 2>&1 \
+	    || { tail -n 30 $(BUILD)/rpm.log; exit 1; }
+	rpmlint --config packaging/rpmlint.toml $(BUILD)/rpm/RPMS/noarch/*.rpm > $(BUILD)/rpmlint.log \
+	    && ! grep -E ': [EW]: ' $(BUILD)/rpmlint.log || { cat $(BUILD)/rpmlint.log; exit 1; }
+	mv $(BUILD)/rpm/RPMS/noarch/*.rpm $(BUILD)/
+	@rm -rf $(BUILD)/rpm; ls -l $(BUILD)/*.rpm
 
 # What the tests need besides Python packages: the distribution's psutil and yaml, on which the
 # agents run, the tools that judge agents, and a FUSE file system to hang.
@@ -105,8 +183,8 @@ test: test-packages venv
 lab-images: lab-packages venv
 	$(VENV)/bin/python -m lab images
 
-test-cluster: lab-packages venv
-	$(VENV)/bin/python -m pytest -m cluster tests/cluster $(PYTEST_OPTIONS)
+test-cluster: lab-packages packaging-packages venv
+	$(VENV)/bin/python -m pytest -m cluster tests/cluster tests/packages $(PYTEST_OPTIONS)
 
 demo: lab-packages venv
 	$(VENV)/bin/python -m lab demo

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import mailman21
 from .client import CannotRun, Lab, LabFailure
-from .image import SUITES, ImageFailure, node_image
+from .image import SUITES, ImageFailure, bare_image, node_image
 from .requirements import missing
 from .site_table import SITES
 
@@ -82,7 +82,7 @@ def images(options: argparse.Namespace) -> int:
         sentences = missing(suite)
         if sentences:
             raise CannotRun("\n".join(sentences))
-        say(f"{suite}: {node_image(suite, say)}")
+        say(f"{suite}: {node_image(suite, say)} {bare_image(suite, say)}")
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -373,29 +372,7 @@ def test_manual_page_has_no_warning_and_tells_everything(prefix: Path) -> None:
     assert max(map(len, text.splitlines())) <= 100
 
 
-# -- installation
-
-def test_installed_with_destdir_it_runs_where_prefix_says(tmp_path: Path) -> None:
-    done = subprocess.run(
-        ["make", "-s", "install", f"DESTDIR={tmp_path}/package"], cwd=CHECKOUT,
-        capture_output=True, text=True, check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    root = tmp_path / "package"
-    installed = root / "usr/bin/mailman-ha"
-    assert 'LIBRARY = "/usr/lib/mailman-ha"' in installed.read_text()
-    assert os.access(installed, os.X_OK)
-    for name in ("share/man/man8/mailman-ha.8", "share/bash-completion/completions/mailman-ha",
-                 "lib/mailman-ha/mailman_ha/cli/schemas/locks.json"):
-        assert (root / "usr" / name).is_file(), name
-    assert str(tmp_path) not in installed.read_text()
-    gone = subprocess.run(
-        ["make", "-s", "uninstall", f"DESTDIR={root}"], cwd=CHECKOUT, capture_output=True,
-        text=True, check=False,
-    )
-    assert gone.returncode == 0, gone.stderr
-    assert [path for path in root.rglob("*") if path.is_file()] == []
-
+# -- how it is called
 
 def test_runs_in_place_from_a_checkout() -> None:
     done = run(CHECKOUT / "lib/mailman_ha/cli/mailman-ha", "--help")
