@@ -15,7 +15,8 @@ PROGRAM = """
 import os, subprocess, sys
 sys.path.insert(0, sys.argv[1])
 from types import SimpleNamespace
-from mailman_ha.agents import held_claim, site
+from mailman_ha.agents import site
+from mailman_ha.evidence import last_seen
 top = sys.argv[2]
 subprocess.run(["mount", "-t", "tmpfs", "tmpfs", top], check=True)
 locks = top + "/locks"
@@ -28,7 +29,7 @@ inode = os.stat(claim).st_ino
 installation = SimpleNamespace(answer=SimpleNamespace(var_dir=top), lock_dir=locks)
 for options in ("rw", "ro"):
     subprocess.run(["mount", "-o", "remount," + options, top], check=True)
-    print(options, held_claim.still_holds(claim, inode, os.getuid(), os.getgid()))
+    print(options, last_seen.still_holds(claim, inode, os.getuid(), os.getgid()))
     print(site.share_unusable(installation))
     print(site.share_missing(installation))
 """

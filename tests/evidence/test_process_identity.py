@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from mailman_ha.agents import lock_evidence
-from mailman_ha.evidence import process_identity, process_table
+from mailman_ha.evidence import last_seen, process_identity, process_table
 from mailman_ha.mailman.location import Location
 
 LIBRARY = Path(process_table.__file__).resolve().parents[2]
@@ -182,7 +182,7 @@ def test_pause_between_two_clocks_does_not_look_like_a_clock_that_was_set(
     def late_time() -> float:
         return time.time() + next(readings, 0.0)
 
-    monkeypatch.setattr(process_identity, "time", SimpleNamespace(
+    monkeypatch.setattr(last_seen, "time", SimpleNamespace(
         time=lambda: time.time(), CLOCK_BOOTTIME=time.CLOCK_BOOTTIME,
         clock_gettime=lambda clock: (time.sleep(next(readings, 0.0) / 10),
                                      time.clock_gettime(clock))[1],

@@ -2,21 +2,21 @@
 
 A pid alone names nobody: it is reused. Pid *and* start time (clock ticks since boot, from
 ``/proc/PID/stat``) name one process for as long as the host is up. This module is on the
-monitor's light path and reads /proc itself; tables of all processes come from
+janitor's light path and stands on `posix`; tables of all processes come from
 :mod:`.process_table`.
 """
 
 from __future__ import annotations
 
-import os
-import time
+import posix
+import sys
 
+from mailman_ha.evidence.last_seen import ENDED, TICKS, stat_fields
+from mailman_ha.evidence.last_seen import booted_at as booted_at
+from mailman_ha.evidence.last_seen import is_alive as is_alive
 from mailman_ha.ocf.record import record
 
-_TICKS = os.sysconf("SC_CLK_TCK")
-
-#: States in which a process no longer runs: zombie, dead, and "dead" as older kernels write it.
-_ENDED = frozenset("ZXx")
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
 #: PF_KTHREAD in the flags of /proc/PID/stat (the kernel's include/linux/sched.h).
 _KERNEL_THREAD = 0x00200000
@@ -37,7 +37,7 @@ class ProcessStat:
     @property
     def ended(self) -> bool:
         """Whether it only waits to be reaped."""
-        return self.state in _ENDED
+        return self.state.encode() in ENDED
 
     @property
     def stopped(self) -> bool:
@@ -46,30 +46,18 @@ class ProcessStat:
 
     def started_at(self) -> float:
         """Start in seconds since the epoch, by the clock as it is set now."""
-        return booted_at() + self.started_ticks / _TICKS
+        return booted_at() + self.started_ticks / TICKS
 
 
 def read(pid: int) -> ProcessStat | None:
     """The process `pid`, or None where there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            line = file.read()
-    except OSError:
-        return None
-    # The command's name stands in parentheses and may itself hold any character.
-    fields = line[line.rfind(b")") + 2 :].split()
-    if len(fields) < 20:
+    fields = stat_fields(pid)
+    if not fields:
         return None
     return ProcessStat(
         pid, fields[0].decode("ascii", "replace"), int(fields[1]), int(fields[2]),
         int(fields[3]), int(fields[19]), bool(int(fields[6]) & _KERNEL_THREAD),
     )
-
-
-def is_alive(pid: int, started_ticks: int) -> bool:
-    """Whether the process with this pid and this start still runs (a zombie does not)."""
-    found = read(pid)
-    return found is not None and found.started_ticks == started_ticks and not found.ended
 
 
 def command_line(pid: int) -> tuple[str, ...]:
@@ -79,7 +67,9 @@ def command_line(pid: int) -> tuple[str, ...]:
             raw = file.read(65536)
     except OSError:
         return ()
-    return tuple(os.fsdecode(part) for part in raw.rstrip(b"\0").split(b"\0")) if raw else ()
+    if not raw:
+        return ()
+    return tuple(part.decode(_ENCODING, _ERRORS) for part in raw.rstrip(b"\0").split(b"\0"))
 
 
 def catches(pid: int, number: int) -> bool:
@@ -94,24 +84,6 @@ def catches(pid: int, number: int) -> bool:
     return False
 
 
-def booted_at() -> float:
-    """When this host booted, in seconds since the epoch by the clock as it is set now.
-
-    The two clocks are read one after the other; a pause between the two readings would look like
-    a clock that was set, so of a few tries the quickest counts.
-    """
-    quickest = booted = 0.0
-    for _ in range(5):
-        before = time.time()
-        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
-        took = time.time() - before
-        if not booted or 0 <= took < quickest:
-            quickest, booted = took, before + took / 2 - since_boot
-        if 0 <= quickest < 0.0001:
-            break
-    return booted
-
-
 def boot_id() -> str:
     """The kernel's name for this boot."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
@@ -121,7 +93,7 @@ def boot_id() -> str:
 def exists(pid: int) -> bool:
     """Whether any process has this pid, zombies included; true also where /proc hides it."""
     try:
-        os.kill(pid, 0)
+        posix.kill(pid, 0)
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):

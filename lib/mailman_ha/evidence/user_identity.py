@@ -3,11 +3,12 @@
 Lock directories, queues and list directories are written by CGI programs, and NFS servers squash
 root; so whatever is done there is done with Mailman's effective user and group, and given back
 afterwards. Only the effective ids change: the process stays root's and regains them.
+On the monitors' light path, so on `posix` alone (see `ocf.runtime`).
 """
 
 from __future__ import annotations
 
-import os
+import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,12 +27,12 @@ class ActingAs:
         self._groups: list[int] | None = None
 
     def __enter__(self) -> ActingAs:
-        if os.geteuid() == 0 and self._uid != 0:
-            self._groups = os.getgroups()
-            self._saved_gid = os.getegid()
-            os.setgroups([self._gid])
-            os.setegid(self._gid)
-            os.seteuid(self._uid)
+        if posix.geteuid() == 0 and self._uid != 0:
+            self._groups = posix.getgroups()
+            self._saved_gid = posix.getegid()
+            posix.setgroups([self._gid])
+            posix.setegid(self._gid)
+            posix.seteuid(self._uid)
         return self
 
     def __exit__(
@@ -41,7 +42,7 @@ class ActingAs:
         trace: TracebackType | None,
     ) -> None:
         if self._groups is not None:
-            os.seteuid(0)
-            os.setegid(self._saved_gid)
-            os.setgroups(self._groups)
+            posix.seteuid(0)
+            posix.setegid(self._saved_gid)
+            posix.setgroups(self._groups)
             self._groups = None

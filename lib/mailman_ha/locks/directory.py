@@ -12,7 +12,7 @@ never opened.
 from __future__ import annotations
 
 import errno
-import os
+import posix as os  # a light monitor comes here, to which `os` would be dear (ocf.runtime)
 import stat
 import sys
 

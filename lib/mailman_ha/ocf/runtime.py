@@ -49,15 +49,15 @@ def run(agent_name: str, module_name: str, argv: Sequence[str], environ: Mapping
 
     `module_name` is the agent's package.  Its modules: `declaration` (DECLARATION), `actions` (a
     function for each action: `start(call) -> Outcome`, `reload_agent`, ...), and, if it wants to
-    be asked first, `quick`: `quick_monitor(environ, deadline) -> int | None`.
+    be asked first, `quick`: `quick_monitor(environ, deadline) -> bool`.
 
-    A quick monitor's 0 is final.  With None, any other code or an exception the action is carried
+    A quick monitor's True is final: all is well.  With False or an exception the action is carried
     out in full, as only that can say what is wrong.
     """
     action = argv[1] if len(argv) > 1 else ""
     deadline = Deadline.from_environment(environ, action)
     deadline.watch(lambda reason: environment.exit_reason_line(environ, reason))
-    if _quick_look_will_do(action, environ) and _quick_look(module_name, environ, deadline) == 0:
+    if _quick_look_will_do(action, environ) and _quick_look(module_name, environ, deadline):
         deadline.finish()
         return 0
     from mailman_ha.ocf.dispatch import dispatch
@@ -74,9 +74,9 @@ def _quick_look_will_do(action: str, environ: Mapping[str, str]) -> bool:
     )
 
 
-def _quick_look(module_name: str, environ: Mapping[str, str], deadline: Deadline) -> object:
+def _quick_look(module_name: str, environ: Mapping[str, str], deadline: Deadline) -> bool:
     try:
         quick = __import__(module_name + ".quick", None, None, ("quick_monitor",))
-        return quick.quick_monitor(environ, deadline)
+        return quick.quick_monitor(environ, deadline) is True
     except Exception:
-        return None
+        return False

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from mailman_ha.ocf.deadline import Deadline
 
 
-def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> int | None:
-    """0 if the file is there; None if that does not settle it."""
+def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> bool:
+    """Whether the file is there."""
     mood = parameter(environ, "mood")
     if mood == "quick-raises":
         raise RuntimeError("the quick look went wrong")
     if mood == "quick-fails":
-        return 1
+        return False
     deadline.doing("taking a quick look")
     if mood == "quick-hangs":
         posix.open(parameter(environ, "directory") or "", posix.O_RDONLY)
     try:
         posix.stat(f"{state_directory(environ)}/example-{instance(environ, 'example')}")
     except OSError:
-        return None
-    return 0
+        return False
+    return True

@@ -1,18 +1,21 @@
 """The light monitor: does every lock belong to a living process of this very host?
 
 That is how it is nearly always, and then there is nothing to judge. Anything else, and anything
-unclear, is left to the full monitor.
+unclear, is left to the full monitor. It takes the lines that `state_file` wrote as they are.
+
+Its cost grows with the number of locks: whether an owner lives can be seen neither from the
+directory's times nor from what was seen last, so each lock is looked at, each time.
 """
 
 from __future__ import annotations
 
-import os
+import posix
 
-from mailman_ha.agents.list_lock_janitor import state_file
-from mailman_ha.evidence import process_identity
+from mailman_ha.agents import state_lines
+from mailman_ha.evidence import last_seen
 from mailman_ha.evidence.user_identity import ActingAs
 from mailman_ha.locks import directory as lock_directory
-from mailman_ha.ocf import codes, environment
+from mailman_ha.ocf import environment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,46 +25,50 @@ if TYPE_CHECKING:
     from mailman_ha.ocf.deadline import Deadline
 
 
-def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> int | None:
-    """SUCCESS where no lock in the directory asks for a closer look; None where one does."""
-    duty = state_file.read(
-        state_file.path(
-            environment.state_directory(environ),
+def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> bool:
+    """Whether no lock in the directory asks for a closer look.
+
+    Raises KeyError or ValueError where the state file cannot be understood, OSError where the
+    directory cannot be read or changed meanwhile.
+    """
+    duty = state_lines.read(
+        state_lines.path(
+            environment.state_directory(environ), "list-lock-janitor",
             environment.instance(environ, "list-lock-janitor"),
         )
     )
     if duty is None:
-        return None
-    deadline.doing(f"reading the lock directory {duty.lock_dir}")
-    try:
-        with ActingAs(duty.uid, duty.gid):
-            listing = lock_directory.read(duty.lock_dir, duty.format, duty.master_lock)
-            touched = _touched(listing)
-    except OSError:
-        return None
-    if listing.orphans or listing.odd or touched is None:
-        return None
-    for lock, changed_at in zip(listing.locks, touched):
-        if len(lock.claims) != 1 or not lock.owners:
-            return None
-        owner = lock.owners[-1]
-        if owner.host not in duty.own_hosts:
-            return None
-        found = process_identity.read(owner.pid)
-        if found is None or found.ended or found.started_at() > changed_at:
-            return None
-    return codes.SUCCESS
+        return False
+    deadline.doing(f"reading the lock directory {duty['lock_dir']}")
+    with ActingAs(int(duty["uid"]), int(duty["gid"])):
+        listing = lock_directory.read(duty["lock_dir"], duty["format"], duty["master_lock"])
+        if listing.orphans or listing.odd:
+            return False
+        changed = _changed_at(listing)
+    own_hosts = duty["own_hosts"].split()
+    started: dict[int, float | None] = {}
+    for lock, changed_at in zip(listing.locks, changed):
+        # In 2.1 a claim of ours may also be read as that of a host nobody knows: see
+        # verdict.known_owners.
+        pids = [owner.pid for owner in lock.owners if owner.host in own_hosts]
+        if len(lock.claims) != 1 or not pids:
+            return False
+        for pid in pids:
+            if pid not in started:
+                started[pid] = last_seen.running_since(pid)
+            since = started[pid]
+            if since is None or since > changed_at:
+                return False
+    return True
 
 
-def _touched(listing: LockDirectory) -> list[float] | None:
-    """When each lock was last touched (seconds since the epoch); None where one has gone."""
+def _changed_at(listing: LockDirectory) -> list[float]:
+    """When each lock was last touched (seconds since the epoch)."""
     directory = lock_directory.open_lock_directory(listing.path)
     try:
         return [
-            os.stat(lock.name, dir_fd=directory, follow_symlinks=False).st_ctime
+            posix.stat(lock.name, dir_fd=directory, follow_symlinks=False).st_ctime
             for lock in listing.locks
         ]
-    except OSError:
-        return None
     finally:
-        os.close(directory)
+        posix.close(directory)

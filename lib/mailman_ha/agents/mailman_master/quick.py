@@ -1,15 +1,14 @@
 """The light monitor: is the remembered master alive, and is its claim file still the lock's?
 
-Imports next to nothing, for it runs every few seconds on every node. Whatever is not plainly in
-order is left to the full monitor.
+Imports next to nothing, for it runs every few seconds on every node; so it takes the lines that
+`state_file` wrote as they are. Whatever is not plainly in order is left to the full monitor.
 """
 
 from __future__ import annotations
 
-from mailman_ha.agents import held_claim
-from mailman_ha.agents.mailman_master import state_file
-from mailman_ha.evidence import process_identity
-from mailman_ha.ocf import codes, environment
+from mailman_ha.agents import state_lines
+from mailman_ha.evidence import last_seen
+from mailman_ha.ocf import environment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,16 +17,20 @@ if TYPE_CHECKING:
     from mailman_ha.ocf.deadline import Deadline
 
 
-def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> int | None:
-    """SUCCESS where the master that was last seen in good order still is; None: look closely."""
-    state = state_file.read(
-        state_file.path(
-            environment.state_directory(environ), environment.instance(environ, "mailman-master")
+def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> bool:
+    """Whether the master that was last seen in good order still is.
+
+    Raises KeyError or ValueError where the state file cannot be understood.
+    """
+    state = state_lines.read(
+        state_lines.path(
+            environment.state_directory(environ), "mailman-master",
+            environment.instance(environ, "mailman-master"),
         )
     )
-    if state is None or not process_identity.is_alive(state.pid, state.started_ticks):
-        return None
-    deadline.doing(f"looking at the claim file {state.claim}")
-    if held_claim.still_holds(state.claim, state.claim_inode, state.uid, state.gid):
-        return codes.SUCCESS
-    return None
+    if state is None or not last_seen.is_alive(int(state["pid"]), int(state["started_ticks"])):
+        return False
+    deadline.doing(f"looking at the claim file {state['claim']}")
+    return last_seen.still_holds(
+        state["claim"], int(state["claim_inode"]), int(state["uid"]), int(state["gid"])
+    )
