@@ -18,7 +18,9 @@ OCF_ROOT ?= /usr/lib/ocf
 AGENTDIR  = $(OCF_ROOT)/resource.d/$(PROVIDER)
 LIBRARY   = $(PREFIX)/lib/mailman-ha
 COMMAND   = $(PREFIX)/bin/mailman-ha
-MANUAL    = $(PREFIX)/share/man/man8/mailman-ha.8
+MANDIR    = $(PREFIX)/share/man
+MANUAL    = $(MANDIR)/man8/mailman-ha.8
+SITE_MANUAL = $(MANDIR)/man5/mailman-ha-site.5
 COMPLETION = $(PREFIX)/share/bash-completion/completions/mailman-ha
 
 PYTHON   ?= /usr/bin/python3
@@ -43,22 +45,32 @@ install:
 	    '$(DESTDIR)$(dir $(COMPLETION))'
 	sed 's|@LIBRARY@|$(LIBRARY)|' lib/mailman_ha/cli/mailman-ha > '$(DESTDIR)$(COMMAND)'
 	chmod 755 '$(DESTDIR)$(COMMAND)'
+	install -d '$(DESTDIR)$(MANDIR)/man7' '$(DESTDIR)$(dir $(SITE_MANUAL))'
 	cd lib && $(PYTHON) -B -m mailman_ha.cli.manual_page > '$(DESTDIR)$(MANUAL)'
-	chmod 644 '$(DESTDIR)$(MANUAL)'
+	cd lib && $(PYTHON) -B -m mailman_ha.cli.site_page > '$(DESTDIR)$(SITE_MANUAL)'
+	chmod 644 '$(DESTDIR)$(MANUAL)' '$(DESTDIR)$(SITE_MANUAL)'
+	cd lib && for agent in $(AGENTS); do \
+	    page='$(DESTDIR)$(MANDIR)'/man7/ocf_$(PROVIDER)_$$agent.7; \
+	    $(PYTHON) -B -m mailman_ha.ocf.manual_page \
+	        mailman_ha.agents.$$(echo $$agent | tr - _) > "$$page" && chmod 644 "$$page" || exit 1; \
+	done
 	install -m 644 lib/mailman_ha/cli/completion.bash '$(DESTDIR)$(COMPLETION)'
 	$(PYTHON) -m compileall -q -s '$(DESTDIR)' '$(DESTDIR)$(LIBRARY)'
 
 uninstall:
-	for agent in $(AGENTS); do rm -f '$(DESTDIR)$(AGENTDIR)'/$$agent; done
+	for agent in $(AGENTS); do \
+	    rm -f '$(DESTDIR)$(AGENTDIR)'/$$agent '$(DESTDIR)$(MANDIR)'/man7/ocf_$(PROVIDER)_$$agent.7; \
+	done
 	-rmdir '$(DESTDIR)$(AGENTDIR)'
-	rm -f '$(DESTDIR)$(COMMAND)' '$(DESTDIR)$(MANUAL)' '$(DESTDIR)$(COMPLETION)'
+	rm -f '$(DESTDIR)$(COMMAND)' '$(DESTDIR)$(MANUAL)' '$(DESTDIR)$(SITE_MANUAL)' \
+	    '$(DESTDIR)$(COMPLETION)'
 	rm -rf '$(DESTDIR)$(LIBRARY)'
 
 # What the tests need besides Python packages: the distribution's psutil and yaml, on which the
 # agents run, the tools that judge agents, and a FUSE file system to hang.
 TEST_PACKAGES = python3-venv kmod time python3-psutil python3-yaml \
     python3-rich python3-argcomplete resource-agents pcs crmsh \
-    pacemaker-cli-utils libxml2-utils groff-base man-db bindfs fuse3 iproute2 psmisc procps \
+    pacemaker-cli-utils libxml2-utils groff-base man-db mandoc bindfs fuse3 iproute2 psmisc procps \
     e2fsprogs util-linux graphviz spin gcc libc6-dev
 LAB_PACKAGES = python3-venv debootstrap iproute2 e2fsprogs util-linux procps
 
