@@ -4,6 +4,7 @@
 #   make test            everything that needs no cluster (sets up what it needs)
 #   make test-cluster    failover on real clusters in namespaces (root; sets up what it needs)
 #   make demo            watch a two-node cluster lose its active node in the middle of traffic
+#   make pictures        draw docs/*.svg anew; the failover is a real one (root)
 #   make bench           what a monitor and a sweep cost
 #   make model           the lock protocol in every interleaving, and its mutants (spin)
 #   make histories [N=500] [SEED=1]   random histories of the lock library (root)
@@ -27,7 +28,7 @@ PYTHON   ?= /usr/bin/python3
 VENV      = .venv
 AGENTS    = mailman-master qfiles-slice list-lock-janitor
 
-.PHONY: all install uninstall test test-cluster demo bench model histories chaos lint venv test-packages lab-packages \
+.PHONY: all install uninstall test test-cluster demo pictures bench model histories chaos lint venv test-packages lab-packages \
     lab-images clean
 
 all:
@@ -122,6 +123,10 @@ test-cluster: lab-packages venv
 
 demo: lab-packages venv
 	$(VENV)/bin/python -m lab demo
+
+pictures: lab-packages venv
+	$(VENV)/bin/python -m pictures.architecture docs/architecture.svg
+	$(VENV)/bin/python -m lab demo --svg docs/failover.svg
 
 bench: test-packages
 	$(PYTHON) -m bench
