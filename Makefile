@@ -5,6 +5,7 @@
 #   make test            everything that needs no cluster (sets up what it needs)
 #   make test-cluster    failover on real clusters in namespaces (root; sets up what it needs)
 #   make demo            watch a two-node cluster lose its active node in the middle of traffic
+#   make pictures        draw docs/*.svg anew; the failover is a real one (root)
 #   make bench           what a monitor and a sweep cost
 #   make model           the lock protocol in every interleaving, and its mutants (spin)
 #   make histories [N=500] [SEED=1]   random histories of the lock library (root)
@@ -25,7 +26,10 @@ CONTENT  := $(shell cd lib && find mailman_ha -type f '(' -name '*.py' -o -name 
 LIBRARIES = $(PREFIX)/lib/mailman-ha
 LIBRARY   = $(LIBRARIES)/$(VERSION)-$(CONTENT)
 COMMAND   = $(PREFIX)/bin/mailman-ha
-MANUAL    = $(PREFIX)/share/man/man8/mailman-ha.8
+MANDIR    = $(PREFIX)/share/man
+MANUAL    = $(MANDIR)/man8/mailman-ha.8
+SITE_MANUAL = $(MANDIR)/man5/mailman-ha-site.5
+AGENT_MANUALS = $(MANDIR)/man7
 COMPLETION = $(PREFIX)/share/bash-completion/completions/mailman-ha
 TMPFILES  = $(PREFIX)/lib/tmpfiles.d/mailman-ha.conf
 EXAMPLES  = $(PREFIX)/share/doc/mailman-ha/examples
@@ -33,8 +37,9 @@ EXAMPLES  = $(PREFIX)/share/doc/mailman-ha/examples
 PYTHON   ?= /usr/bin/python3
 VENV      = .venv
 AGENTS    = mailman-master qfiles-slice list-lock-janitor
+MANUALS   = $(MANUAL) $(SITE_MANUAL) $(AGENTS:%=$(AGENT_MANUALS)/ocf_$(PROVIDER)_%.7)
 
-.PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-cluster demo bench model histories chaos lint venv test-packages lab-packages \
+.PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-cluster demo pictures bench model histories chaos lint venv test-packages lab-packages \
     lab-images clean
 
 all:
@@ -61,10 +66,15 @@ install:
 	then rm -rf '$(notdir $(LIBRARY)).new'; \
 	else rm -rf '$(notdir $(LIBRARY))' && mv '$(notdir $(LIBRARY)).new' '$(notdir $(LIBRARY))'; fi
 	$(foreach agent,$(AGENTS),$(call install_program,agents/$(agent),$(AGENTDIR)/$(agent)))
-	install -d $(foreach file,$(COMMAND) $(MANUAL) $(COMPLETION) $(TMPFILES),'$(DESTDIR)$(dir $(file))')
+	install -d $(foreach file,$(COMMAND) $(MANUALS) $(COMPLETION) $(TMPFILES),'$(DESTDIR)$(dir $(file))')
 	$(call install_program,lib/mailman_ha/cli/mailman-ha,$(COMMAND))
 	cd lib && $(PYTHON) -B -m mailman_ha.cli.manual_page > '$(DESTDIR)$(MANUAL)'
-	chmod 644 '$(DESTDIR)$(MANUAL)'
+	cd lib && $(PYTHON) -B -m mailman_ha.cli.site_page > '$(DESTDIR)$(SITE_MANUAL)'
+	chmod 644 '$(DESTDIR)$(MANUAL)' '$(DESTDIR)$(SITE_MANUAL)'
+	cd lib && for agent in $(AGENTS); do page='$(DESTDIR)$(AGENT_MANUALS)'/ocf_$(PROVIDER)_$$agent.7; \
+	    $(PYTHON) -B -m mailman_ha.ocf.manual_page \
+	        mailman_ha.agents.$$(echo $$agent | tr - _) > "$$page" && chmod 644 "$$page" || exit 1; \
+	done
 	install -m 644 lib/mailman_ha/cli/completion.bash '$(DESTDIR)$(COMPLETION)'
 	install -m 644 packaging/tmpfiles.conf '$(DESTDIR)$(TMPFILES)'
 	install -d '$(DESTDIR)$(EXAMPLES)'
@@ -88,7 +98,7 @@ scriptlet:
 uninstall:
 	$(if $(DESTDIR),,$(MAKE) -s --no-print-directory scriptlet SCRIPT=packaging/removal-guard.sh | sh)
 	for agent in $(AGENTS); do rm -f '$(DESTDIR)$(AGENTDIR)'/$$agent; done
-	rm -f '$(DESTDIR)$(COMMAND)' '$(DESTDIR)$(MANUAL)' '$(DESTDIR)$(COMPLETION)' '$(DESTDIR)$(TMPFILES)'
+	rm -f $(foreach file,$(COMMAND) $(MANUALS) $(COMPLETION) $(TMPFILES),'$(DESTDIR)$(file)')
 	rm -rf '$(DESTDIR)$(LIBRARIES)' '$(DESTDIR)$(dir $(EXAMPLES))'
 	rmdir --ignore-fail-on-non-empty '$(DESTDIR)$(AGENTDIR)'
 
@@ -136,7 +146,7 @@ rpm: source-archive
 # agents run, the tools that judge agents, and a FUSE file system to hang.
 TEST_PACKAGES = python3-venv kmod time python3-psutil python3-yaml \
     python3-rich python3-argcomplete resource-agents pcs crmsh \
-    pacemaker-cli-utils libxml2-utils groff-base man-db bindfs fuse3 iproute2 psmisc procps \
+    pacemaker-cli-utils libxml2-utils groff-base man-db mandoc bindfs fuse3 iproute2 psmisc procps \
     e2fsprogs util-linux graphviz spin gcc libc6-dev
 LAB_PACKAGES = python3-venv debootstrap iproute2 e2fsprogs util-linux procps
 
@@ -188,6 +198,10 @@ test-cluster: lab-packages packaging-packages venv
 
 demo: lab-packages venv
 	$(VENV)/bin/python -m lab demo
+
+pictures: lab-packages venv
+	$(VENV)/bin/python -m pictures.architecture docs/architecture.svg
+	$(VENV)/bin/python -m lab demo --svg docs/failover.svg
 
 bench: test-packages
 	$(PYTHON) -m bench

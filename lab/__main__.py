@@ -117,7 +117,7 @@ def demo(options: argparse.Namespace) -> int:
     """Show a fail-over in the middle of traffic."""
     from .demo import demonstrate
 
-    return demonstrate(options.name, options.suite, options.site)
+    return demonstrate(options.name, options.suite, options.site, options.svg)
 
 
 def chaos(options: argparse.Namespace) -> int:
@@ -200,6 +200,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--suite", choices=SUITES, default=SUITES[0])
     on_one = sorted(name for name, site in SITES.items() if not site.on_several_nodes)
     made.add_argument("--site", choices=on_one, default="mailman3")
+    made.add_argument("--svg", type=Path, metavar="FILE", help="draw the failover over time")
     made = commands.add_parser("chaos", help="random faults on clusters under mail")
     made.add_argument("--faults", type=int, default=20, help="rounds (default: %(default)s)")
     made.add_argument("--seed", type=int, default=1, help="decides all (default: %(default)s)")

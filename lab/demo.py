@@ -14,7 +14,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Callable, TextIO
+
+from pictures import failover
 
 from .client import Lab, LabFailure
 from .cluster import DOMAIN, VIRTUAL_ADDRESS
@@ -97,8 +100,9 @@ class AddressProbe(threading.Thread):
             self.answers.append(time.time())
 
 
-def demonstrate(name: str, suite: str, site: str) -> int:
-    """Both acts on a lab of their own; the exit status."""
+def demonstrate(name: str, suite: str, site: str, picture: Path | None = None) -> int:
+    """Both acts on a lab of their own, the second one drawn as SVG where `picture` is given; the
+    exit status."""
     display = Display(sys.stdout)
     lab = Lab(name, suite, 2, site, display.line)
     try:
@@ -106,7 +110,7 @@ def demonstrate(name: str, suite: str, site: str) -> int:
         display.heading("1. Today, without the agents")
         today(lab, display)
         display.heading("2. With the agents")
-        sound = with_agents(lab, display)
+        sound = with_agents(lab, display, picture)
     finally:
         display.wipe()
         lab.down()
@@ -145,7 +149,7 @@ def today(lab: Lab, display: Display) -> None:
 # ------------------------------------------------------------------ second act
 
 
-def with_agents(lab: Lab, display: Display) -> bool:
+def with_agents(lab: Lab, display: Display, picture: Path | None) -> bool:
     """The cluster: cut the active node's power under traffic, and count."""
     for node in lab.node_names:
         lab.boot(node)
@@ -186,6 +190,10 @@ def with_agents(lab: Lab, display: Display) -> bool:
     for line in table(moments, cut, traffic, tally, doubles):
         display.out.write(line + "\n")
     sound = bool(served) and tally.all_delivered() and not doubles
+    if picture is not None:
+        measured = failover_of(lab, moments, cut, (active, survivor), traffic, tally)
+        picture.write_text(failover.draw(measured).svg(), encoding="utf-8")
+        display.line(f"the picture is {picture}")
     display.out.write(f"\n{verdict(sound, served, tally, doubles)}\n")
     return sound
 
@@ -260,6 +268,30 @@ def timeline(
             delivery["time"] for delivery in lab.deliveries() if delivery["time"] > since
         ),
     }
+
+
+def failover_of(
+    lab: Lab,
+    moments: Mapping[str, float | None],
+    cut: float,
+    nodes: tuple[str, str],
+    traffic: Traffic,
+    tally: Tally,
+) -> failover.Failover:
+    """What was measured, for the picture; a post counts as delivered with its last copy."""
+    fenced, address, master, delivery = (
+        None if moment is None else round(moment - cut, 2) for moment in moments.values()
+    )
+    last = {copy["message_id"]: copy["time"] for copy in lab.deliveries()}
+    return failover.Failover(
+        *nodes, fenced, address, master, delivery,
+        accepted=[round(moment - cut, 2) for moment in traffic.accepted.values()],
+        delivered=sorted(
+            round(last[post] - cut, 2) for post in traffic.accepted if post in last
+        ),
+        lost=len(tally.lost),
+        twice=len(tally.duplicated),
+    )
 
 
 def first(moments: Iterable[float]) -> float | None:

@@ -5,3 +5,6 @@ locks -> ocf.  Nothing is imported here, so that an agent pays only for what it 
 """
 
 __version__ = "0.1.0"
+
+#: When this version was made: the date of its manual pages.
+RELEASED = "2026-11-26"

@@ -207,3 +207,16 @@ def test_what_is_no_file_is_explained_without_opening_it(standin: Operator, plan
     assert (content["lock"]["kind"], content["lock"]["verdict"]) == ("odd", "unknown")
     assert "root:" not in done.stdout
     assert done.seconds < 20
+
+
+def test_master_is_the_masters_lock_however_mailman_calls_it(operator: Operator) -> None:
+    installation = operator.installation
+    dead = installation.make_dead_lock("n2", 4242)
+    assert dead.lock.name in ("master-qrunner", "master.lck")
+    content = operator.run("explain", "--json", "master").json("explain")
+    assert content["lock"]["name"] == dead.lock.name
+    # A list of that name, which 2.1 may have, goes before.
+    own = installation.lock_dir / "master.lock"
+    own.touch()
+    content = operator.run("explain", "--json", "master").json("explain")
+    assert content["lock"]["name"] == own.name

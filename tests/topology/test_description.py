@@ -8,7 +8,7 @@ import time
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mailman_ha.topology import description, document
+from mailman_ha.topology import description, document, keys
 from mailman_ha.topology.document import NotSound
 from mailman_ha.topology.site import TIMEOUTS, Address, Device, Node, Queue, Share
 
@@ -283,6 +283,7 @@ def test_description_in_the_readme_is_sound_and_its_mistake_is_told_as_it_says()
 
 def test_every_key_is_in_the_readme() -> None:
     chapter = README.read_text().partition("### What a description holds")[2].partition("\n## ")[0]
-    keys = {*description.SECTIONS, *description.SHARE_KEYS["drbd"], *description.PARAMETERS,
-            *TIMEOUTS, "host", "run_by", "database", "ports", "delay", "prefer", "nic"}
-    assert [key for key in sorted(keys) if not re.search(rf"\b{key}\b", chapter)] == []
+    known = (keys.ROOT, keys.NODE, keys.ADDRESS, *keys.SHARE.values(), keys.MAILMAN, keys.QUEUE,
+             keys.DEVICE)
+    every = {name for part in known for name in keys.names(part)} | {*keys.PARAMETERS, *TIMEOUTS}
+    assert [key for key in sorted(every) if not re.search(rf"\b{key}\b", chapter)] == []

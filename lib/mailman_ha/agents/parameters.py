@@ -1,4 +1,5 @@
-"""The parameters that every agent of the suite has, declared once (design, "Parameters")."""
+"""What every agent of the suite declares alike: parameters (design, "Parameters"), files, and
+where to read on."""
 
 from __future__ import annotations
 
@@ -73,3 +74,21 @@ COMMON = (
         reloadable=True,
     ),
 )
+
+FILES = (
+    ("LOCK_DIR/mailman-ha.quarantine/", "The locks and claim files that were released."),
+    ("LOCK_DIR/mailman-ha.quarantine/evidence.jsonl", "Why each was released: one line of JSON."),
+)
+
+PAGES = (
+    ("mailman-ha-site", 5),
+    ("ocf_mailman_list-lock-janitor", 7),
+    ("ocf_mailman_mailman-master", 7),
+    ("ocf_mailman_qfiles-slice", 7),
+    ("mailman-ha", 8),
+)
+
+
+def see_also(own: str) -> tuple[tuple[str, int], ...]:
+    """The manual pages of the suite but the one called `own`, with their sections."""
+    return tuple(page for page in PAGES if page[0] != own)

@@ -37,12 +37,16 @@ DESCRIPTION = (
 #: How much of the evidence log's end is searched (bytes).
 _LOG_LIMIT = 4 << 20
 
+#: What the master's lock may be called, however Mailman calls it.
+MASTER = "master"
+
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     lock = parser.add_argument(
-        "lock", metavar="LOCK", help="name of a lock, claim file or list; or a path"
+        "lock", metavar="LOCK",
+        help=f"name of a lock, claim file or list; {MASTER} for the master's lock; or a path",
     )
     lock.completer = _names_of_locks  # type: ignore[attr-defined]
     target.declare(parser)
@@ -77,6 +81,9 @@ def run(options: argparse.Namespace) -> int:
         listing = _listing(mailman)
         name = _name(options.lock, mailman)
         found = _find(name, listing)
+        if found is None and name == MASTER:
+            name = mailman.site.master_lock
+            found = _find(name, listing)
         past = None if found else _released(name, mailman)
         explained = _observe(mailman, *found) if found else None
     if explained is None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mailman_ha import __version__
+from mailman_ha.agents.parameters import see_also
 from mailman_ha.cli import main as command
 from mailman_ha.cli.target import WHICH_MAILMAN
-from mailman_ha.ocf.manual_page import troff_text, troff_word
+from mailman_ha.ocf import troff
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,23 +60,19 @@ def manual_page() -> str:
 
 
 def _lines(parser: argparse.ArgumentParser) -> Iterator[str]:
-    yield f'.TH MAILMAN\\-HA 8 "" {troff_word("mailman-ha " + __version__)} "mailman\\-ha"'
-    yield ".nh"
-    yield ".ad l"
-    yield ".SH NAME"
-    yield f"mailman\\-ha \\- {troff_text(command.SUMMARY[0].lower() + command.SUMMARY[1:-1])}"
+    yield from troff.heading(
+        "mailman-ha", 8, command.SUMMARY[0].lower() + command.SUMMARY[1:-1], "mailman-ha"
+    )
     yield ".SH SYNOPSIS"
     yield ".B mailman\\-ha"
-    yield troff_text("COMMAND [--json] [options]")
+    yield troff.text("COMMAND [--json] [options]")
     yield ".SH DESCRIPTION"
-    yield troff_text(_DESCRIPTION)
+    yield troff.text(_DESCRIPTION)
     shared = None
     yield ".SH COMMANDS"
     for name, under in _commands(parser):
-        yield f".SS {troff_word(name)}"
-        for number, paragraph in enumerate((under.description or "").split("\n\n")):
-            yield from (".PP",) if number else ()
-            yield troff_text(paragraph)
+        yield f".SS {troff.word(name)}"
+        yield from troff.prose((under.description or "").split("\n\n"))
         for group in under._action_groups:
             if group.title == WHICH_MAILMAN:
                 shared = group
@@ -86,8 +82,8 @@ def _lines(parser: argparse.ArgumentParser) -> Iterator[str]:
             yield ".PP"
             yield "Also the options of the next section."
     if shared is not None:
-        yield f".SH {troff_word('OPTIONS THAT SAY WHICH MAILMAN')}"
-        yield troff_text(shared.description or "")
+        yield f".SH {troff.word('OPTIONS THAT SAY WHICH MAILMAN')}"
+        yield troff.text(shared.description or "")
         yield from _options(parser, shared._group_actions)
     yield from _section("EXIT STATUS", _STATUS)
     yield from _section("ENVIRONMENT", _ENVIRONMENT)
@@ -95,12 +91,9 @@ def _lines(parser: argparse.ArgumentParser) -> Iterator[str]:
     yield ".SH EXAMPLES"
     for question, typed in _EXAMPLES:
         yield ".TP"
-        yield troff_text(question)
-        yield f".B {troff_text(typed)}"
-    yield ".SH SEE ALSO"
-    yield ".BR pcs (8),"
-    yield ".BR crm (8),"
-    yield ".BR crm_mon (8)"
+        yield troff.inline(question)
+        yield f".B {troff.inline(typed)}"
+    yield from troff.see_also((*see_also("mailman-ha"), ("pcs", 8), ("crm", 8), ("crm_mon", 8)))
 
 
 def _commands(
@@ -122,21 +115,17 @@ def _options(
         if action.nargs != 0:
             shown = action.metavar or action.dest.upper()
             value = shown if isinstance(shown, str) else " ".join(shown)
-        yield ".TP"
         if action.option_strings:
-            named = ", ".join(f"\\fB{troff_text(one)}\\fR" for one in action.option_strings)
-            yield named + (f" {troff_text(value)}" if value else "")
+            marked = ", ".join(map(troff.bold, action.option_strings))
+            marked += f" {troff.inline(value)}" if value else ""
         else:
-            yield f"\\fB{troff_text(value)}\\fR"
-        yield troff_text(formatter._expand_help(action)) if action.help else ""
+            marked = troff.bold(value)
+        yield from troff.entry(marked, [formatter._expand_help(action)] if action.help else [])
 
 
 def _section(title: str, entries: Iterable[tuple[str, str]]) -> Iterator[str]:
-    yield f".SH {troff_word(title)}"
-    for name, told in entries:
-        yield ".TP"
-        yield f"\\fB{troff_text(name)}\\fR"
-        yield troff_text(told)
+    yield f".SH {troff.word(title)}"
+    yield from troff.entries(entries)
 
 
 if __name__ == "__main__":

@@ -95,13 +95,15 @@ class Action:
     """An action of an agent, with the timeout and interval (seconds) it suggests.
 
     `depth` is the check level (OCF_CHECK_LEVEL) an entry is meant for; an agent with several
-    levels declares one monitor for each.
+    levels declares one monitor for each.  `purpose` is what it does, for the manual page, where
+    that is more than its name tells.
     """
 
     name: str
     timeout: int
     interval: int | None = None
     depth: int | None = None
+    purpose: str = ""
 
 
 @record
@@ -138,6 +140,10 @@ class AgentDeclaration:
 
     Descriptions are plain text; an empty line parts paragraphs.  `validate-all` and `meta-data`
     need not be declared: every agent has them.
+
+    For the manual page: `files` are (path, what it is), `see_also` (page, section of the manual),
+    `example` the parameters of a resource called `example_name`, with the meta attributes
+    `example_clone` where it is cloned.
     """
 
     name: str
@@ -147,6 +153,11 @@ class AgentDeclaration:
     actions: tuple[Action, ...]
     provider: str = "mailman"
     version: str = __version__
+    files: tuple[tuple[str, str], ...] = ()
+    see_also: tuple[tuple[str, int], ...] = ()
+    example_name: str = ""
+    example: tuple[tuple[str, str], ...] = ()
+    example_clone: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ValueError for what no cluster could be configured with."""

@@ -1,7 +1,7 @@
 """A site's description, read and checked: all its mistakes at once, or a Site.
 
-Every check names the key, what is wrong with its value, and what to write instead. What may stand
-where is told in the README, "Describe your site".
+Every check names the key, what is wrong with its value, and what to write instead. `keys` tells
+what may stand where.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mailman_ha.mailman.installation import (
 )
 from mailman_ha.ocf.escape import escape
 from mailman_ha.ocf.values import parse_integer, parse_seconds
-from mailman_ha.topology import document, shape
+from mailman_ha.topology import document, keys, shape
 from mailman_ha.topology.document import Items, Mapping, Mistake, NotSound, Text, below_key
 from mailman_ha.topology.site import (
     CLUSTER,
@@ -53,39 +53,6 @@ if TYPE_CHECKING:
 QUEUES_3 = (
     "archive", "bounces", "command", "digest", "in", "nntp", "out", "pipeline", "retry", "virgin",
 )
-
-MOST_NODES = 32
-MOST_SLICES = 64
-LONGEST_TIMEOUT = 3600
-LONGEST_DELAY = 300
-LONGEST_TEXT = 1024
-
-SECTIONS = ("title", "nodes", "address", "share", "mailman", "slices", "fencing", "timeouts")
-SHARE_KEYS = {
-    NFS: ("kind", "device", "directory", "fstype", "options"),
-    DISK: ("kind", "device", "directory", "fstype", "options"),
-    DRBD: ("kind", "resource", "device", "directory", "fstype", "options"),
-    NONE: ("kind",),
-}
-_CLUSTER_FILE_SYSTEMS = ("gfs2", "ocfs2")
-_DISK_FILE_SYSTEMS = ("ext4", "xfs", "ext3", "btrfs")
-_NFS_FILE_SYSTEMS = ("nfs4", "nfs")
-_NFS_OPTIONS = "hard,lookupcache=none"
-_DATABASES = ("postgresql", "mysql", "sqlite")
-
-#: Keys of `mailman` that become parameters: (versions, who takes them, check).
-PARAMETERS: dict[str, tuple[tuple[str, ...], str, str]] = {
-    "prefix": ((VERSION_21,), "parameters", "path"),
-    "bindir": ((VERSION_3,), "parameters", "path"),
-    "config": ((VERSION_3,), "parameters", "path"),
-    "user": (VERSIONS, "parameters", "account"),
-    "group": (VERSIONS, "parameters", "account"),
-    "lock_dir": (VERSIONS, "parameters", "path"),
-    "lists_dir": ((VERSION_21,), "janitor", "path"),
-    "stuck_after": (VERSIONS, "janitor", "span"),
-    "quarantine_keep": (VERSIONS, "janitor", "days"),
-    "max_queue_age": (VERSIONS, "master and slice", "span"),
-}
 
 _NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*")
@@ -131,7 +98,7 @@ class _Reader:
 
     def site(self, tree: Tree) -> Site | None:
         """The site; None, or one that must not be used, where there are mistakes."""
-        root = self.section(tree, 1, "", SECTIONS)
+        root = self.section(tree, 1, "", keys.names(keys.ROOT))
         if root is None:
             return None
         title = root.text("title", _check_title)
@@ -208,7 +175,7 @@ class _Reader:
                 continue
             host = ""
             if not (isinstance(below, Text) and below.empty):
-                section = self.section(below, line, key, ("host",))
+                section = self.section(below, line, key, keys.names(keys.NODE))
                 host = section.text("host", _check_host) if section else ""
                 if section and host:
                     line = section.line_of("host")
@@ -224,9 +191,9 @@ class _Reader:
             self.wrong(tree.line if entries else root.line_of("nodes"), "nodes",
                        "has fewer than two nodes", "name at least two: one takes over from the "
                        "other")
-        if len(nodes) > MOST_NODES:
-            self.wrong(tree.line, "nodes", f"has more than {MOST_NODES} nodes",
-                       f"Pacemaker manages {MOST_NODES} at most")
+        if len(nodes) > keys.MOST_NODES:
+            self.wrong(tree.line, "nodes", f"has more than {keys.MOST_NODES} nodes",
+                       f"Pacemaker manages {keys.MOST_NODES} at most")
         return nodes
 
     def address(self, root: _Section, by_site: bool) -> Address | None:
@@ -252,7 +219,7 @@ class _Reader:
             ip, slash, netmask = written.partition("/")
         else:
             section = self.section(tree, root.line_of("address"), "address",
-                                   ("ip", "netmask", "nic"))
+                                   keys.names(keys.ADDRESS))
             if section is None:
                 return None
             ip, line, key = section.text("ip", None, "write ip: 192.0.2.10"), 0, "address.ip"
@@ -305,7 +272,7 @@ class _Reader:
         kind = section.text("kind", _one_of(SHARES), f"write kind: {' | '.join(SHARES)}")
         if not kind:
             return None
-        section.only(SHARE_KEYS[kind], f" for kind: {kind}")
+        section.only(keys.names(keys.SHARE[kind]), f" for kind: {kind}")
         if kind == NONE:
             return Share(NONE)
         line = section.line_of
@@ -318,29 +285,31 @@ class _Reader:
             if device and (_EXPORT.fullmatch(device) is None or _unfit(device)):
                 self.wrong(line("device"), "share.device", f"{escape(device, 80)} is no NFS export",
                            "write HOST:/PATH, such as nfs.example.org:/export/mailman")
-            fstype = section.text("fstype", _one_of(_NFS_FILE_SYSTEMS)) or "nfs4"
-            options = section.text("options", _check_options) or _NFS_OPTIONS
+            fstype = section.text("fstype", _one_of(keys.NFS_FILE_SYSTEMS)) or (
+                keys.NFS_FILE_SYSTEMS[0])
+            options = section.text("options", _check_options) or keys.NFS_OPTIONS
             self.nfs_options(options, line("options"))
         else:
             if kind == DRBD:
                 resource = section.text("resource", _check_identity,
                                         "write the name of the resource in drbd's configuration")
-                device = section.text("device", _check_path) or f"/dev/drbd/by-res/{resource}/0"
+                device = section.text("device", _check_path) or keys.PLACE_OF_DRBD.format(
+                    resource=resource)
             else:
                 device = section.text("device", _check_path,
                                       "write the disk, such as /dev/disk/by-id/...")
-            fstype = section.text("fstype") or "ext4"
-            if fstype in _CLUSTER_FILE_SYSTEMS:
+            fstype = section.text("fstype") or keys.DISK_FILE_SYSTEMS[0]
+            if fstype in keys.CLUSTER_FILE_SYSTEMS:
                 self.wrong(line("fstype"), "share.fstype",
                            f"{fstype} needs resources of its own (dlm and others)",
                            "write kind: none, and mount it by those on every node")
-            elif fstype in _NFS_FILE_SYSTEMS:
+            elif fstype in keys.NFS_FILE_SYSTEMS:
                 self.wrong(line("fstype"), "share.fstype", f"{fstype} is no disk's",
                            "write kind: nfs")
-            elif fstype not in _DISK_FILE_SYSTEMS:
+            elif fstype not in keys.DISK_FILE_SYSTEMS:
                 self.wrong(line("fstype"), "share.fstype",
                            f"{escape(fstype, 40)} is not known to this suite",
-                           f"one of {', '.join(_DISK_FILE_SYSTEMS)}")
+                           f"one of {', '.join(keys.DISK_FILE_SYSTEMS)}")
             options = section.text("options", _check_options)
             if "ro" in options.split(","):
                 self.wrong(line("options"), "share.options", "ro leaves Mailman unable to write",
@@ -360,7 +329,7 @@ class _Reader:
         if not {"lookupcache=none", "noac"} & set(words):
             self.wrong(line, "share.options",
                        "without lookupcache=none a node may read a lock that is another's by now",
-                       f"write options: {_NFS_OPTIONS}")
+                       f"write options: {keys.NFS_OPTIONS}")
 
     def mailman(self, root: _Section) -> Mailman | None:
         """Which Mailman."""
@@ -368,7 +337,7 @@ class _Reader:
         if tree is None:
             return None
         section = self.section(tree, root.line_of("mailman"), "mailman",
-                               ("version", "run_by", "database", *PARAMETERS))
+                               (*keys.names(keys.MAILMAN), *keys.PARAMETERS))
         if section is None:
             return None
         version = section.text("version", _check_version, "write version: 3 or version: 2.1")
@@ -376,7 +345,7 @@ class _Reader:
         taken: dict[str, list[tuple[str, str]]] = {
             "parameters": [], "janitor": [], "master and slice": [],
         }
-        for key, (versions, taker, kind) in PARAMETERS.items():
+        for key, (versions, taker, kind) in keys.PARAMETERS.items():
             value = section.text(key, _CHECKS[kind])
             if not value:
                 continue
@@ -453,7 +422,7 @@ class _Reader:
         if isinstance(value, Text):
             number, at, below = value.text, value.line, key
         else:
-            section = self.section(value, line, key, ("slices", "prefer"))
+            section = self.section(value, line, key, keys.names(keys.QUEUE))
             if section is None:
                 return None
             number = section.text("slices", None, "write slices: 4")
@@ -468,10 +437,10 @@ class _Reader:
             count = parse_integer(number)
         except ValueError:
             count = 0
-        if not 1 <= count <= MOST_SLICES:
+        if not 1 <= count <= keys.MOST_SLICES:
             if number:
                 self.wrong(at, below, f"{escape(number, 40)} is no number of slices",
-                           f"a whole number from 1 to {MOST_SLICES}")
+                           f"a whole number from 1 to {keys.MOST_SLICES}")
             elif isinstance(value, Text):
                 self.wrong(at, below, "is empty", "write the number of slices, such as 4")
             return None
@@ -527,7 +496,7 @@ class _Reader:
             self.wrong(line, key, "cannot be the name of a resource",
                        "begin with a letter; letters, digits, dots, - and _")
             return None
-        section = self.section(value, line, key, ("agent", "nodes", "ports", "delay", "parameters"))
+        section = self.section(value, line, key, keys.names(keys.DEVICE))
         if section is None:
             return None
         agent = section.text("agent", _check_agent, "write agent: fence_ipmilan, or another of "
@@ -592,7 +561,7 @@ class _Reader:
             if node not in fenced:
                 self.wrong(line, below_key(below, node), "is no node that this device fences",
                            document.did_you_mean(node, fenced))
-            found.append((node, self.seconds(text, line, below, 0, LONGEST_DELAY)))
+            found.append((node, self.seconds(text, line, below, 0, keys.LONGEST_DELAY)))
         return tuple(entry for entry in found if entry[1])
 
     def timeouts(
@@ -631,7 +600,7 @@ class _Reader:
                 text = operations.text(operation)
                 if text:
                     seconds = self.seconds(text, operations.line_of(operation),
-                                           f"{key}.{operation}", least, LONGEST_TIMEOUT)
+                                           f"{key}.{operation}", least, keys.LONGEST_TIMEOUT)
                     found.append((part, operation, seconds))
         return tuple(found)
 
@@ -797,8 +766,8 @@ _INSTEAD = {
 
 def _unfit(text: str) -> str:
     """Why a text cannot be a value in all of crm, pcs and CIB; '' where it can."""
-    if len(text) > LONGEST_TEXT:
-        return f"is longer than {LONGEST_TEXT} characters"
+    if len(text) > keys.LONGEST_TEXT:
+        return f"is longer than {keys.LONGEST_TEXT} characters"
     if not (text.isascii() and text.isprintable()):
         return "holds a line break or a character that is not printable ASCII"
     if text.endswith("\\"):
@@ -808,10 +777,10 @@ def _unfit(text: str) -> str:
 
 def _check_title(text: str) -> Wrong:
     words = " ".join(text.split())
-    if len(words) > LONGEST_TEXT or not words.isprintable():
+    if len(words) > keys.LONGEST_TEXT or not words.isprintable():
         return (
             "is no sentence",
-            f"at most {LONGEST_TEXT} printable characters",
+            f"at most {keys.LONGEST_TEXT} printable characters",
         )
     return None
 
@@ -921,7 +890,8 @@ def _check_days(text: str) -> Wrong:
 
 def _check_database(text: str) -> Wrong:
     scheme, separator, _ = text.partition("://")
-    if not separator or scheme.partition("+")[0] not in _DATABASES or _unfit(text) or " " in text:
+    known = separator and scheme.partition("+")[0] in keys.DATABASES
+    if not known or _unfit(text) or " " in text:
         return (
             f"{escape(text, 80)} is no URL of a database",
             "such as postgresql://mailman:secret@db.example.org/mailman",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mailman_ha.agents.parameters import COMMON
+from mailman_ha.agents.parameters import COMMON, FILES, see_also
 from mailman_ha.ocf.declaration import INTEGER, PATH, SECONDS, Action, AgentDeclaration, Parameter
 
 DECLARATION = AgentDeclaration(
@@ -52,11 +52,23 @@ DECLARATION = AgentDeclaration(
         ),
     ),
     actions=(
-        Action("start", 60),
-        Action("stop", 30),
-        Action("monitor", 30, interval=15, depth=0),
-        Action("monitor", 60, interval=120, depth=10),
+        Action("start", 60, purpose="Sweeps the lock directory before Mailman is started."),
+        Action(
+            "stop", 30,
+            purpose="Sweeps once more, so that a node that leaves cleans up after itself.",
+        ),
+        Action("monitor", 30, interval=15, depth=0, purpose="Sweeps the lock directory."),
+        Action(
+            "monitor", 60, interval=120, depth=10,
+            purpose="Also: mends half-finished saves of lists (2.1), and removes from quarantine "
+            "what is older than quarantine_keep.",
+        ),
         Action("reload-agent", 20),
         Action("status", 30),
     ),
+    files=FILES,
+    see_also=see_also("ocf_mailman_list-lock-janitor"),
+    example_name="mailman-janitor",
+    example=(("mailman_version", "2.1"), ("prefix", "/usr/local/mailman")),
+    example_clone=(("interleave", "true"),),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mailman_ha.agents.parameters import COMMON
+from mailman_ha.agents.parameters import COMMON, FILES, see_also
 from mailman_ha.ocf.declaration import SECONDS, Action, AgentDeclaration, Parameter
 
 DECLARATION = AgentDeclaration(
@@ -37,12 +37,34 @@ DECLARATION = AgentDeclaration(
         ),
     ),
     actions=(
-        Action("start", 90),
-        Action("stop", 90),
-        Action("monitor", 30, interval=15, depth=0),
-        Action("monitor", 40, interval=60, depth=10),
-        Action("monitor", 60, interval=300, depth=20),
+        Action(
+            "start", 90,
+            purpose="Releases the master lock of an owner that is proven dead, starts Mailman, and "
+            "waits until the master holds the lock and every configured runner lives.",
+        ),
+        Action(
+            "stop", 90,
+            purpose="Tells each runner to stop between two messages, then the master, and ends "
+            "whatever is left, with SIGKILL before the timeout.",
+        ),
+        Action(
+            "monitor", 30, interval=15, depth=0,
+            purpose="The master lives, and its own claim file still is the lock.",
+        ),
+        Action(
+            "monitor", 40, interval=60, depth=10,
+            purpose="Also: exactly one runner lives on each slice that is the master's, and the "
+            "lock is being refreshed.",
+        ),
+        Action(
+            "monitor", 60, interval=300, depth=20,
+            purpose="Also: no queue stands still for longer than max_queue_age.",
+        ),
         Action("reload-agent", 20),
         Action("status", 30),
     ),
+    files=FILES,
+    see_also=see_also("ocf_mailman_mailman-master"),
+    example_name="mailman",
+    example=(("mailman_version", "3"),),
 )

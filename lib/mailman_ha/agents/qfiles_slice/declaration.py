@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mailman_ha.agents.parameters import COMMON
+from mailman_ha.agents.parameters import COMMON, FILES, see_also
 from mailman_ha.ocf.declaration import INTEGER, SECONDS, Action, AgentDeclaration, Parameter
 
 DECLARATION = AgentDeclaration(
@@ -61,12 +61,40 @@ DECLARATION = AgentDeclaration(
         ),
     ),
     actions=(
-        Action("start", 60),
-        Action("stop", 60),
-        Action("monitor", 20, interval=15, depth=0),
-        Action("monitor", 30, interval=60, depth=10),
-        Action("monitor", 60, interval=300, depth=20),
+        Action(
+            "start", 60,
+            purpose="Claims the slice, starts Mailman's runner on it, and waits until it has "
+            "opened its queue.",
+        ),
+        Action(
+            "stop", 60,
+            purpose="Tells the runner to stop between two messages, ends it with SIGKILL before "
+            "the timeout, and gives the claim up.",
+        ),
+        Action(
+            "monitor", 20, interval=15, depth=0,
+            purpose="The runner lives, its claim file still is the slice's lock, and no second "
+            "runner works on the slice on this node.",
+        ),
+        Action(
+            "monitor", 30, interval=60, depth=10,
+            purpose="Also: nobody's runner works on a part of the slice on this node; depth and "
+            "age are published.",
+        ),
+        Action(
+            "monitor", 60, interval=300, depth=20,
+            purpose="Also: the slice does not stand still for longer than max_queue_age.",
+        ),
         Action("reload-agent", 20),
         Action("status", 20),
     ),
+    files=(
+        ("LOCK_DIR/qfiles:QUEUE:SLICE:SLICES.lock", "The claim on a slice: a lock by Mailman's own "
+         "protocol that names the runner's process."),
+        *FILES,
+    ),
+    see_also=see_also("ocf_mailman_qfiles-slice"),
+    example_name="mailman-in",
+    example=(("mailman_version", "3"), ("queue", "in")),
+    example_clone=(("globally-unique", "true"), ("clone-max", "4"), ("clone-node-max", "4")),
 )

@@ -1,0 +1,1 @@
+"""Tests of the manual pages, as `make install` installs them and man sets them."""
