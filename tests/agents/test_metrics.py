@@ -81,6 +81,17 @@ def metrics_of(agents: Agents, installation: Installation, place: Path, **how: o
     return Written(place / NAME)
 
 
+#: Runs the agent that its arguments name, in an interpreter in which there is no fork.
+NO_FORK = '''
+import errno, os, runpy, sys
+def fork():
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+os.fork = fork
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+'''
+
+
 # What they tell
 
 
@@ -482,6 +493,25 @@ def test_no_second_writer_is_started_beside_one_that_hangs(
         finally:
             hanging.kill()
     metrics_of(agents, installation, place)
+
+
+@ONLY_STANDIN
+def test_monitor_that_cannot_keep_its_state_or_start_a_process_is_still_well(
+    agents: Agents, installation: Installation, place: Path
+) -> None:
+    on_duty(agents, installation, place)
+    (state,) = agents.state_dir.glob("list-lock-janitor-*.state")
+    state.with_suffix(".metrics").mkdir()
+    done = monitor(agents, installation, place)
+    assert done.code == 0 and NOT_WRITTEN in done.stderr, done
+    state.with_suffix(".metrics").rmdir()
+    # A limit on processes counts for a user's, not for root's: so fork itself is made to fail.
+    (agents.directory / "nofork.py").write_text(NO_FORK)
+    done = monitor(
+        agents, installation, place,
+        before=["/usr/bin/python3", "-I", str(agents.directory / "nofork.py")],
+    )
+    assert done.code == 0 and "no process for it could be started" in done.stderr, done
 
 
 @ONLY_STANDIN

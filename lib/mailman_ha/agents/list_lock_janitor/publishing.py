@@ -17,6 +17,8 @@ from mailman_ha.ocf.escape import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mailman_ha.agents.lock_sweep import SweepReport
     from mailman_ha.locks.release_count import ReleaseCount
     from mailman_ha.mailman.installation import Installation
@@ -61,14 +63,17 @@ def publish(call: Call, site: Installation, report: SweepReport, swept_at: float
         if sight.troubles:
             raise NotWhole(sight.troubles[0])
 
-    trouble = bounded_child.run(work, min(WRITE_SECONDS, call.deadline.remaining() / 2))
+    trouble = _bounded(call, work, WRITE_SECONDS)
     if trouble == known.get("trouble", ""):
         return
     if trouble:
         call.log.warning(f"the metrics are not written, or not all of them: {trouble}")
     else:
         call.log.info(f"the metrics are written again to {escape(file_path)}")
-    state_lines.write(state_path, {**(state_lines.read(state_path) or {}), "trouble": trouble})
+    try:
+        state_lines.write(state_path, {**(state_lines.read(state_path) or {}), "trouble": trouble})
+    except OSError:
+        pass  # then it is said again next time
 
 
 def withdraw(call: Call) -> None:
@@ -82,21 +87,29 @@ def withdraw(call: Call) -> None:
     places.discard("")
     if places:
         call.deadline.doing("removing the metrics")
-        trouble = bounded_child.run(
-            lambda: _remove(places),
-            min(REMOVE_SECONDS, call.deadline.remaining() / 2),
-        )
+        trouble = _bounded(call, lambda: _remove(places), REMOVE_SECONDS)
         if trouble:
             call.log.warning(f"metrics may be left on this node: {trouble}")
     state_lines.forget(state_path)
 
 
+def _bounded(call: Call, work: Callable[[], object], seconds: float) -> str:
+    """Do `work` in a child for at most `seconds`; '' when it was done, or why not in words."""
+    try:
+        return bounded_child.run(work, min(seconds, call.deadline.remaining() / 2))
+    except OSError as error:
+        return f"no process for it could be started: {error.strerror}"
+
+
 def _remove(places: set[str]) -> None:
-    for file_path in places:
+    left = []
+    for file_path in sorted(places):
         try:
             textfile.remove(file_path)
         except OSError as error:
-            raise OSError(f"{escape(file_path)} cannot be removed: {error.strerror}") from error
+            left.append(f"{escape(file_path)} cannot be removed: {error.strerror}")
+    if left:
+        raise OSError("; ".join(left))
 
 
 def _state_path(call: Call) -> str:
