@@ -146,13 +146,17 @@ def test_depth_and_age_of_the_queues_are_told(
     for number, extension in enumerate((".pck", ".pck", ".bak", ".psv", ".pck.tmp")):
         path = queue / f"{time.time() - 1000 * (number + 1):.6f}+{number:040x}{extension}"
         path.touch()
+    shunt = installation.queue_dir / "shunt"
+    shunt.mkdir(exist_ok=True)
+    (shunt / f"{time.time():.6f}+{7:040x}.pck").touch()
     told = metrics_of(agents, installation, place)
     assert told.one("mailman_ha_queue_entries", queue=queue.name, kind="waiting") == 2
     assert told.one("mailman_ha_queue_entries", queue=queue.name, kind="in_work") == 1
     age = told.one("mailman_ha_queue_oldest_entry_age_seconds", queue=queue.name)
     assert 3000 <= age < 3060
-    assert told.one("mailman_ha_queue_entries", queue="shunt", kind="waiting") == 0
-    assert told.all("mailman_ha_queue_oldest_entry_age_seconds", queue="retry") == []
+    assert told.one("mailman_ha_queue_entries", queue="shunt", kind="waiting") == 1
+    for waits in ("retry", "shunt"):
+        assert told.all("mailman_ha_queue_oldest_entry_age_seconds", queue=waits) == []
 
 
 def test_lock_of_a_lost_node_is_told_and_its_release_counted_by_every_node_after(
@@ -228,14 +232,20 @@ def test_hostile_names_are_in_no_label_and_make_no_sample(
 @pytest.mark.slow
 def test_slices_of_a_resource_are_told_with_their_runners(sliced: Sliced, place: Path) -> None:
     parameters = {**sliced.installation.agent_parameters(), "queue": "in"}
-    sliced.agents.resources(clone_xml(
-        resource_xml("slice-in", parameters),
-        {"globally-unique": "true", "clone-max": str(COUNT), "clone-node-max": str(COUNT)},
-    ))
+    another = {**parameters, "slice": "0", "slices": "8"}
+    sliced.agents.resources(
+        clone_xml(
+            resource_xml("slice-in", parameters),
+            {"globally-unique": "true", "clone-max": str(COUNT), "clone-node-max": str(COUNT)},
+        )
+        + resource_xml("disabled", another, {"target-role": "Stopped"})
+        + resource_xml("of-another-share", {**another, "lock_dir": "/elsewhere"})
+    )
     on_duty(sliced.agents, sliced.installation, place)
     sliced.started(1)
     sliced.lay_entry(3, 500.0, ".bak")
     told = metrics_of(sliced.agents, sliced.installation, place)
+    assert told.all("mailman_ha_runners", runner=sliced.runner_name(), slices="8") == []
     for number in range(COUNT):
         labels = {"slice": str(number), "slices": str(COUNT)}
         runner = sliced.runner_name()
@@ -261,12 +271,15 @@ def test_slices_of_a_resource_are_told_with_their_runners(sliced: Sliced, place:
 # The file: when it is there
 
 
-def test_none_are_written_without_the_parameter_or_by_the_light_monitor(
+def test_none_are_written_without_the_parameter_or_at_level_0(
     agents: Agents, installation: Installation, place: Path
 ) -> None:
     assert agents.janitor("start", installation).code == 0
     assert agents.janitor("monitor", installation, level=10).code == 0
     assert not list(agents.state_dir.glob("*.metrics"))
+    assert monitor(agents, installation, place, level=0).code == 0
+    # Another node's lock, at which the light look does not suffice.
+    installation.make_dead_lock("n2", 4242)
     assert monitor(agents, installation, place, level=0).code == 0
     assert list(place.iterdir()) == []
     assert monitor(agents, installation, place).code == 0
