@@ -147,7 +147,7 @@ rpm: source-archive
 TEST_PACKAGES = python3-venv kmod time python3-psutil python3-yaml \
     python3-rich python3-argcomplete resource-agents pcs crmsh \
     pacemaker-cli-utils libxml2-utils groff-base man-db mandoc bindfs fuse3 iproute2 psmisc procps \
-    e2fsprogs util-linux graphviz spin gcc libc6-dev
+    e2fsprogs util-linux graphviz spin gcc libc6-dev prometheus prometheus-node-exporter
 LAB_PACKAGES = python3-venv debootstrap iproute2 e2fsprogs util-linux procps
 
 APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends

@@ -32,6 +32,7 @@ mailman:
   lock_dir: /srv/locks\n
   stuck_after: 15min
   quarantine_keep: 7
+  textfile_dir: /var/lib/node exporter/$(reboot)
   max_queue_age: 1h
   database: mysql+pymysql://mailman:p%40ss--word@db.example.org/mailman?charset=utf8mb4
 slices:

@@ -137,6 +137,7 @@ PARAMETERS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "lists_dir": ((VERSION_21,), "janitor", "path"),
     "stuck_after": (VERSIONS, "janitor", "span"),
     "quarantine_keep": (VERSIONS, "janitor", "days"),
+    "textfile_dir": (VERSIONS, "janitor", "path"),
     "max_queue_age": (VERSIONS, "master and slice", "span"),
 }
 

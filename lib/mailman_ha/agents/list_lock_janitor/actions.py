@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 
 from mailman_ha.agents import (
     bounded_child,
@@ -13,7 +14,7 @@ from mailman_ha.agents import (
     state_lines,
 )
 from mailman_ha.agents import site as agent_site
-from mailman_ha.agents.list_lock_janitor import judge, save_sweep, state_file
+from mailman_ha.agents.list_lock_janitor import judge, publishing, save_sweep, state_file
 from mailman_ha.agents.list_lock_janitor.state_file import Duty
 from mailman_ha.agents.site import Absent
 from mailman_ha.evidence.hosts import resolve
@@ -43,6 +44,7 @@ def start(call: Call) -> Outcome:
         call.log.warning(problem)
     for problem in _mend_lists(call, site, around):
         call.log.warning(problem)
+    publishing.withdraw(call)
     state_file.write(_state_path(call), _duty(site, around()))
     return Outcome(codes.SUCCESS)
 
@@ -57,16 +59,21 @@ def stop(call: Call) -> Outcome:
         )
         if trouble:
             call.log.warning(f"no last sweep: {trouble}; the next start sweeps")
+    publishing.withdraw(call)
     state_lines.forget(_state_path(call))
     return Outcome(codes.SUCCESS)
 
 
 def monitor(call: Call) -> Outcome:
-    """7 off duty; on duty sweep, at level 10 mend the lists and empty the quarantine."""
+    """7 off duty; on duty sweep, at level 10 mend the lists, empty the quarantine and write the
+    metrics."""
     if call.is_probe:
         lock_evidence.note_clock(call)
     if state_file.read(_state_path(call)) is None:
+        if call.is_probe:
+            publishing.withdraw(call)
         return Outcome(codes.NOT_RUNNING)
+    swept_at = time.time()
     try:
         site = _site(call)
     except Refusal as refusal:
@@ -77,12 +84,15 @@ def monitor(call: Call) -> Outcome:
     if call.check_level >= 10:
         problems = _mend_lists(call, site, around, call.seconds("stuck_after"))
         save_sweep.empty_quarantine(call, site, call.integer("quarantine_keep"))
+        if call.text("textfile_dir"):
+            publishing.publish(call, site, report, swept_at)
     return judge.sweep_outcome(report, call.seconds("stuck_after"), problems)
 
 
 def reload_agent(call: Call) -> Outcome:
     """Take over changed parameters; the light monitor's knowledge is made anew."""
     agent_site.host_map(call)
+    publishing.withdraw(call)  # they may belong elsewhere now; the next monitor writes them
     if state_file.read(_state_path(call)) is not None:
         state_file.write(_state_path(call), _duty(_site(call), _surroundings(call)()))
     return Outcome(codes.SUCCESS)

@@ -50,6 +50,16 @@ DECLARATION = AgentDeclaration(
             minimum=0,
             reloadable=True,
         ),
+        Parameter(
+            "textfile_dir",
+            "Directory for Prometheus metrics",
+            "The directory of node_exporter's textfile collector (Debian: "
+            "/var/lib/prometheus/node-exporter). A monitor at level 10 writes metrics on locks, "
+            "queues and runners there, into a file of this resource's own; a stop removes it. Not "
+            "given: none are written.",
+            kind=PATH,
+            reloadable=True,
+        ),
     ),
     actions=(
         Action("start", 60, purpose="Sweeps the lock directory before Mailman is started."),
