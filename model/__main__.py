@@ -31,6 +31,7 @@ SCOPES = (
     ("near expiry", ("NEAR",)),
     ("NFS", ("NFS",)),
     ("janitor killed", ("CRASH_J",)),
+    ("a node's own word", ("WORD",)),
     ("all of these", ("NEAR", "NFS", "CRASH_J")),
 )
 MUTANTS = (
@@ -41,6 +42,7 @@ MUTANTS = (
     ("NO_GUARD", ()),
     ("NO_NOTE", ("CRASH_J", "NEAR")),
     ("TRUST_DEATH_OF_NAME", ()),
+    ("TRUST_OLD_WORD", ("WORD",)),
 )
 VARIANTS = (
     *(Variant(name, scope, False) for name, scope in SCOPES),

@@ -48,6 +48,9 @@ bool believes[CLAIMANTS + 1];       /* the claimant thinks that it holds the loc
 bool expired[CLAIMANTS + 1];
 byte changes[CLAIMANTS + 1];        /* ctime: counts touches, links and unlinks */
 bool fenced_since[CLAIMANTS + 1];   /* its node was fenced after the inode's last change */
+bool ended_since[CLAIMANTS + 1];    /* its node has said after it that the process has ended */
+bool word = false;                  /* node 1 says that the process of claimant 1 has ended */
+bool over = false;                  /* claimant 1 as it was at first does nothing any more */
 bool lost = false;                  /* node 1 is off the network, its processes live */
 bool down = false;                  /* node 1 was fenced and is not back */
 bool cut_off[2];                    /* the node's janitor was killed with it, and has not noticed */
@@ -55,21 +58,32 @@ bool near = false;
 bool peer_broke = false;            /* a claimant broke the lock of a living one */
 byte stale[2];                      /* what node n goes on seeing under the lock's name */
 byte guard = 0;                     /* whose the guard is: node + 1 */
-byte note = 0;                      /* the inode of an interrupted release */
-bool note_pushed = false;
-byte moved = 0;                     /* the inode in quarantine under the lock's name */
+byte note = 0;                      /* the inode of an unfinished release */
+bool note_of_claim = false;         /* it is about a claim that stands alone, not about the lock */
+bool note_pushed = false;           /* the expiry was pushed */
+bool note_logged = false;           /* the evidence was written */
+byte moved = 0;                     /* the inode that the unfinished release has moved */
 byte evidence = 0;                  /* lines written */
+bool idled[2];                      /* the node's janitor has swept once with nothing to find */
 bool killed_two = false;
 byte crashes = 0;                   /* how many times a janitor may still be killed */
 
 #ifdef TRACE
-#define SAY(what, who) printf("@ %s %d | %d %d%d%d %d %d\n", what, who, lock, claim[1], claim[2], \
-    claim[3], note, evidence)
+bool lock_aside[CLAIMANTS + 1];     /* in quarantine: the inode under the lock's name */
+bool claim_aside[CLAIMANTS + 1];    /* in quarantine: the claim file of p */
+#define ASIDE(what, i, there) what##_aside[i] = there
+#define SAY(what, who) printf("@ "); printf(what); \
+    printf(" %d | %d %d%d%d %d %d %d %d%d%d %d%d%d %d %d\n", who, \
+    lock, claim[1], claim[2], claim[3], guard, note, evidence, \
+    lock_aside[1], lock_aside[2], lock_aside[3], claim_aside[1], claim_aside[2], claim_aside[3], \
+    stale[0], stale[1])
 #else
+#define ASIDE(what, i, there)
 #define SAY(what, who)
 #endif
 
-#define CHANGE(i) changes[i] = (changes[i] + 1) % 8; fenced_since[i] = false
+#define CHANGE(i) changes[i] = (changes[i] + 1) % 8; fenced_since[i] = false; \
+    ended_since[i] = false
 
 /* Another node may keep the old view of the name, as long as the old inode has another name. */
 inline forget_or_keep(by)
@@ -115,20 +129,20 @@ inline break_lock(p)
     SAY("break", p)
 }
 
-proctype Claimant(byte p)
+proctype Claimant(byte p; bool holds)
 {
     byte victim = 0;
     if
-    :: p == 1 -> goto holding
+    :: holds -> goto holding
     :: else
     fi;
-    atomic { claim[p] = true; SAY("claim", p) };
+    atomic { claim[p] = true; CHANGE(p); SAY("claim", p) };
 again:
     if
     :: atomic { lock == 0 && claim[p] -> try_link(p) }; goto holding
-    :: atomic { !claim[p] -> claim[p] = true; SAY("claim", p) }; goto again
 #ifdef STALLED_BREAKER
-    :: lock != 0 && expired[lock] -> atomic { break_lock(p) }; goto again
+    :: atomic { lock != 0 && expired[lock] -> SAY("find", p) };
+       atomic { break_lock(p) }; goto again
 #else
     :: atomic { lock != 0 && expired[lock] -> break_lock(p) }; goto again
 #endif
@@ -144,6 +158,7 @@ holding:
             :: lock == p -> forget_or_keep(NODE(p)); lock = 0; CHANGE(p)
             :: else
             fi;
+            near = (p == 1 -> false : near);
             SAY("unlock", p) }
     fi;
     if
@@ -151,7 +166,11 @@ holding:
     :: !alive[p]
     fi;
 dead:
+#ifdef WORD
+    over = (p == 1 -> true : over)
+#else
     skip
+#endif
 }
 
 /* What happens to node 1 and its claimant, if anything does. */
@@ -167,6 +186,15 @@ proctype Accident()
        :: atomic { down = false; SAY("rejoin", 1) }
        :: true
        fi
+#ifdef WORD
+    :: atomic { alive[1] -> alive[1] = false; SAY("kill", 1) };
+       atomic { word = true; ended_since[1] = true; SAY("word", 1) };
+       if
+       :: atomic { over && lock != 1 && !claim[1] && note != 1 ->
+               alive[1] = true; believes[1] = false; SAY("reuse", 1); run Claimant(1, false) }
+       :: true
+       fi
+#endif
     fi
 }
 
@@ -176,16 +204,16 @@ end:
     do
     :: atomic { near && lock == 1 && !expired[1] -> expired[1] = true; SAY("expire", 1) }
 #ifdef NFS
-    :: stale[0] != 0 -> stale[0] = 0
-    :: stale[1] != 0 -> stale[1] = 0
+    :: atomic { stale[0] != 0 -> stale[0] = 0; SAY("refresh", 0) }
+    :: atomic { stale[1] != 0 -> stale[1] = 0; SAY("refresh", 1) }
 #endif
     od
 }
 
 #define SEEN(n) (stale[n] != 0 -> stale[n] : lock)
 
-/* Dead here: of this host, and gone (of node 1 also: the host booted since). Fenced: of the other
- * node, which was fenced after the inode was last changed. */
+/* Dead here: of this host, and gone (of node 1 also: the host booted since). Fenced, ended: of the
+ * other node, which was fenced, or has said so, after the inode was last changed. */
 #ifdef TRUST_DEATH_OF_NAME
 #define DEAD_HERE(n, i) (NODE(i) == n && (!alive[i] || (n == 0 && killed_two)))
 #else
@@ -196,7 +224,12 @@ end:
 #else
 #define FENCED(n, i) (NODE(i) != n && fenced_since[i])
 #endif
-#define DEAD(n, i) (DEAD_HERE(n, i) || FENCED(n, i))
+#ifdef TRUST_OLD_WORD
+#define ENDED(n, i) (NODE(i) != n && i == 1 && word)
+#else
+#define ENDED(n, i) (NODE(i) != n && ended_since[i])
+#endif
+#define DEAD(n, i) (DEAD_HERE(n, i) || FENCED(n, i) || ENDED(n, i))
 
 #ifdef TRUST_LOCK_CONTENT
 #define KNOWN(n, i) (i != 0)
@@ -206,119 +239,211 @@ end:
 #define UNCHANGED(n, i, was) (SEEN(n) == i && changes[i] == was && claim[i] && lock == i)
 #endif
 
+/* What a sweep finds: the lock, or the claim that claimant 1 left alone (no other dies so). */
+#define DEAD_LOCK(n) (KNOWN(n, SEEN(n)) && DEAD(n, SEEN(n)))
+#define DEAD_CLAIM(n) (claim[1] && lock != 1 && moved != 1 && DEAD(n, 1))
+
 /* A killed janitor loses the guard in time (its lifetime is short), and is started again. */
 #ifdef CRASH_J
 #define MAY_CRASH :: atomic { crashes > 0 -> crashes--; guard = 0; SAY("crash", n) }; goto wait
 #else
 #define MAY_CRASH
 #endif
-#define GONE :: atomic { cut_off[n] -> guard = (guard == n + 1 -> 0 : guard) }; goto wait
+#define GONE :: atomic { cut_off[n] -> guard = (guard == n + 1 -> 0 : guard); SAY("gone", n) }; \
+    goto wait
 #define HERE !cut_off[n]
+#define UP (HERE && !(n == 1 && (down || lost)))
+
+#define SAME (of_claim -> claim[i] && lock != i && changes[i] == now : UNCHANGED(n, i, now))
+
+/* The end of one release: to the next, or the guard is given up. */
+#define ENDED_ONE note = 0; note_of_claim = false; note_pushed = false; note_logged = false; \
+    guard = (judged != 0 || and_claim -> guard : 0)
 
 proctype Janitor(byte n)
 {
-    byte i = 0, was = 0, why = 0;
+    byte judged = 0, was = 0;       /* the lock that was found dead, and its changes then */
+    bool and_claim = false;         /* the claim of claimant 1 was found dead, too */
+    byte claim_was = 0;
+    byte i = 0, now = 0;            /* the inode at hand, and its changes when last looked at */
+    bool of_claim = false;          /* its claim file is released, which stands alone */
+    bool before_listing = false;    /* this sweep has still to list the directory */
+    byte why = 0;
 end_wait:
 wait:
-    atomic { i = 0; was = 0; why = 0; cut_off[n] = false };
+    atomic { judged = 0; was = 0; and_claim = false; claim_was = 0; i = 0; now = 0;
+        of_claim = false; before_listing = false; why = 0; cut_off[n] = false };
 end_ready:
     if
-    :: atomic { HERE && !(n == 1 && (down || lost)) && guard == 0 && note != 0 -> guard = n + 1;
+    :: cut_off[n] -> goto wait
+    :: atomic { UP && guard == 0 && note != 0 -> guard = n + 1; before_listing = true;
             SAY("resume", n) }; goto resume
-    :: atomic { HERE && !(n == 1 && (down || lost)) && KNOWN(n, SEEN(n)) && DEAD(n, SEEN(n)) ->
-            i = SEEN(n); was = changes[i]; SAY("judge", n) }
+    :: atomic { UP && (guard != 0 || note == 0) && (DEAD_LOCK(n) || DEAD_CLAIM(n)) ->
+            SAY("sweep", n) }
+#ifdef IDLE
+    :: atomic { UP && (guard != 0 || note == 0) && !(DEAD_LOCK(n) || DEAD_CLAIM(n)) && !idled[n] ->
+            idled[n] = true; SAY("sweep", n) }
+#endif
+    fi;
+listing:
+    if
+    :: atomic { HERE && (DEAD_LOCK(n) || DEAD_CLAIM(n)) ->
+            if
+            :: DEAD_LOCK(n) -> judged = SEEN(n); was = changes[judged]
+            :: else
+            fi;
+            if
+            :: DEAD_CLAIM(n) -> and_claim = true; claim_was = changes[1]
+            :: else
+            fi;
+            before_listing = false;
+            SAY("judge", n) }
+    :: atomic { HERE && !(DEAD_LOCK(n) || DEAD_CLAIM(n)) -> SAY("idle", n) }; goto wait
+    GONE
     fi;
 #ifndef NO_GUARD
     if
-    :: atomic { HERE && guard == 0 && note == 0 -> guard = n + 1; SAY("guard", n) }
-    :: atomic { HERE && guard == 0 && note != 0 -> guard = n + 1; i = 0; SAY("resume", n) }; goto resume
+    :: atomic { HERE && guard == 0 -> guard = n + 1; SAY("guard", n) }
     GONE
     fi;
-#endif
-#ifndef RELEASE_WITHOUT_RECHECK
     if
-    :: HERE && UNCHANGED(n, i, was)
-    :: HERE && !UNCHANGED(n, i, was) -> why = 1; goto refuse
-    GONE
+    :: note != 0 -> goto resume
+    :: else
     fi;
 #endif
+next:
+    atomic {
+        why = 0;
+        if
+        :: judged != 0 -> i = judged; now = was; of_claim = false; judged = 0; was = 0
+        :: judged == 0 && and_claim -> i = 1; now = claim_was; of_claim = true;
+                and_claim = false; claim_was = 0
+        :: else ->
+                if
+                :: before_listing -> i = 0; now = 0; of_claim = false; goto listing
+                :: else -> goto wait
+                fi
+        fi
+    };
     if
-#ifndef NO_NOTE
-    :: atomic { HERE -> note = i; note_pushed = false; SAY("note", n) }
+#ifdef RELEASE_WITHOUT_RECHECK
+    :: atomic { HERE -> note = i; note_of_claim = of_claim; SAY("note", n) }
 #else
-    :: HERE
+#ifdef NO_NOTE
+    :: atomic { HERE && SAME -> SAY("note", n) }
+#else
+    :: atomic { HERE && SAME -> note = i; note_of_claim = of_claim; SAY("note", n) }
+#endif
+    :: atomic { HERE && !SAME -> why = 1; SAY("changed", n) }; goto refuse
 #endif
     MAY_CRASH
     GONE
     fi;
 #ifndef NO_EXPIRY_PUSH
     if
-    :: HERE && (!near || i != 1)
-    :: atomic { HERE && near && i == 1 && lock == 1 -> near = false; expired[1] = false; CHANGE(1);
-            was = changes[1]; note_pushed = true; SAY("push", n) }
-    :: HERE && near && i == 1 && lock != 1 -> why = 2; goto refuse
-    MAY_CRASH
-    GONE
+    :: of_claim || !near || i != 1
+    :: else ->
+        if
+        :: atomic { HERE && SEEN(n) == 1 -> near = (lock == 1 -> false : near);
+                expired[1] = false; CHANGE(1); now = changes[1]; note_pushed = true;
+                SAY("push", n) }
+        :: atomic { HERE && SEEN(n) != 1 -> why = 2; SAY("changed", n) }; goto refuse
+        MAY_CRASH
+        GONE
+        fi
     fi;
 #endif
 look:
 #ifndef RELEASE_WITHOUT_RECHECK
     if
-    :: atomic { HERE && UNCHANGED(n, i, was) -> SAY("look", n) }
-    :: HERE && !UNCHANGED(n, i, was) -> why = 3; goto refuse
+    :: atomic { HERE && SAME -> SAY("look", n) }
+    :: atomic { HERE && !SAME -> why = 3; SAY("changed", n) }; goto refuse
     MAY_CRASH
     GONE
     fi;
 #endif
     if
-    :: atomic { HERE && lock != 0 -> forget_or_keep(n); moved = lock; lock = 0; CHANGE(moved);
-            SAY("move", n) }
-    :: HERE && lock == 0 -> why = 4; goto refuse
+    :: atomic { HERE && !of_claim && lock != 0 -> forget_or_keep(n); moved = lock; lock = 0;
+            CHANGE(moved); ASIDE(lock, moved, true); SAY("move", n) }
+    :: atomic { HERE && of_claim && claim[i] -> moved = i; claim[i] = false; CHANGE(i);
+            ASIDE(claim, i, true); SAY("move", n) }
+    :: atomic { HERE && (of_claim -> !claim[i] : lock == 0) -> why = 4; SAY("absent", n) };
+       goto refuse
     MAY_CRASH
     GONE
     fi;
 after:
+    now = 0;
     if
-    :: HERE && moved == i
-    :: atomic { HERE && moved != i && lock == 0 -> lock = moved; moved = 0; CHANGE(lock);
-            SAY("back", n) }; why = 5; goto refuse
-    :: HERE && moved != i && lock != 0 ->
-        assert(peer_broke || !(alive[moved] && believes[moved])); why = 6; goto refuse
+    :: moved != i -> goto back
+    :: else
+    fi;
+    if
+    :: of_claim
+    :: else ->
+        if
+        :: atomic { HERE -> ASIDE(claim, i, claim_aside[i] || claim[i]); claim[i] = false;
+                SAY("unname", n) }
+        MAY_CRASH
+        GONE
+        fi
+    fi;
+    if
+    :: note_logged
+    :: else ->
+        if
+        :: atomic { HERE -> evidence++; note_logged = true;
+                assert(peer_broke || !(alive[i] && believes[i])); SAY("log", n) }
+        MAY_CRASH
+        GONE
+        fi
+    fi;
+    if
+    :: atomic { HERE -> moved = 0; ENDED_ONE; SAY("done", n) }
     MAY_CRASH
     GONE
     fi;
+    goto next;
+
+back:
     if
-    :: atomic { HERE -> claim[i] = false; SAY("unname", n) }
+    :: atomic { HERE && lock == 0 -> lock = moved; moved = 0; CHANGE(lock);
+            ASIDE(lock, lock, false); why = 5; SAY("back", n) }
+    :: atomic { HERE && lock != 0 ->
+            assert(peer_broke || !(alive[moved] && believes[moved]));
+            moved = 0; why = 6; SAY("left", n) }
     MAY_CRASH
     GONE
     fi;
-    if
-    :: atomic { HERE -> evidence++; moved = 0; note = 0;
-            assert(peer_broke || !(alive[i] && believes[i]));
-            guard = 0; SAY("log", n) }
-    MAY_CRASH
-    GONE
-    fi;
-    goto wait;
+    goto refuse;
 
 resume:
-    i = note;
+    atomic { i = note; of_claim = note_of_claim };
     if
-    :: HERE && i != 0 && moved == i -> goto after
-    :: atomic { HERE && i != 0 && moved != i && note_pushed && lock == i && claim[i] ->
-            was = changes[i] }; goto look
-    :: atomic { HERE && (i == 0 || moved != i && !(note_pushed && lock == i && claim[i])) ->
-            note = 0; note_pushed = false; guard = 0; SAY("forget", n) }; goto wait
+    :: moved != 0 -> goto after
+    :: else
+    fi;
+    if
+    :: atomic { HERE && note_pushed && SEEN(n) == i && lock == i && claim[i] ->
+            now = changes[i]; SAY("known", n) }; goto look
+    :: atomic { HERE && !(note_pushed && SEEN(n) == i && lock == i && claim[i]) ->
+            SAY("unknown", n) }
+    MAY_CRASH
+    GONE
+    fi;
+    if
+    :: atomic { HERE -> ENDED_ONE; SAY("forget", n) }; goto next
+    MAY_CRASH
     GONE
     fi;
 
 refuse:
     assert(why != 0);
     if
-    :: atomic { HERE -> note = 0; guard = 0; SAY("refuse", n) }
+    :: atomic { HERE -> ENDED_ONE; SAY("refuse", n) }; goto next
+    MAY_CRASH
     GONE
-    fi;
-    goto wait
+    fi
 }
 
 init
@@ -333,7 +458,7 @@ init
         crashes = 1;
 #endif
         SAY("begin", 0);
-        run Claimant(1); run Claimant(2); run Claimant(3);
+        run Claimant(1, true); run Claimant(2, false); run Claimant(3, false);
         run Accident(); run Time(); run Janitor(0); run Janitor(1)
     }
 }

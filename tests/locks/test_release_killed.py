@@ -121,6 +121,47 @@ def test_next_sweep_ends_what_a_killed_release_began(
     assert number > 25
 
 
+@pytest.mark.parametrize("scene", SCENES)
+def test_sweep_that_waited_for_the_guard_of_a_release_that_was_killed_ends_it(
+    make_share: Callable[..., Share], monkeypatch: pytest.MonkeyPatch, scene: str
+) -> None:
+    """Its own judgement is from before; what it judged has since been pushed, or moved."""
+    made = []
+    for _ in range(100):
+        share = make_share()
+        made.append((share, SCENES[scene].build(share)))
+    time.sleep(0.2)
+    fenced_at = time.time()
+    time.sleep(0.1)
+    take = holding.take
+    for number, (share, pair) in enumerate(made):
+        before = share.names()
+        share.nodes["n2"] = Node("n2", False, False, fenced_at=fenced_at)
+        killed = []
+
+        def take_after_the_other(
+            *what: object, number: int = number, share: Share = share, pair: Pair = pair,
+            killed: list[bool] = killed, **named: object
+        ) -> holding.Holding:
+            monkeypatch.setattr(holding, "take", take)
+            killed.append(killed_before(number, share, pair))
+            let_the_guard_expire(share)
+            return take(*what, **named)
+
+        monkeypatch.setattr(holding, "take", take_after_the_other)
+        share.sweep()
+        if not killed[0]:
+            break
+        where = f"killed before call {number}"
+        assert share.names() == set(), where
+        assert share.quarantined() == before, where
+        assert len(share.evidence()) == 1, where
+        assert not [name for name in share.leftovers() if name.startswith("unfinished.")], where
+    else:
+        pytest.fail("a release has more system calls than were tried")
+    assert number > 25
+
+
 def test_guard_of_a_killed_release_holds_others_off_until_it_expires(share: Share) -> None:
     pair = share.lock(LOCK, pid=dead_pid())
     assert killed_before(22, share, pair)

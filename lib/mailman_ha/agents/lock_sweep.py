@@ -327,15 +327,25 @@ def _finish_interrupted(
     with ActingAs(site.user.uid, site.user.gid):
         try:
             with Quarantine(site.lock_dir, host, _guard_wait(call)) as quarantine:
-                for result in quarantine.finish_interrupted():
-                    name = escape(result.name)
-                    if result.done:
-                        call.log.info(f"ended the interrupted release of {name}")
-                    if result.why:
-                        problems.append(f"the interrupted release of {name}: {result.why}")
-        except (QuarantineError, OSError) as error:
+                problems += _finish_under_guard(call, quarantine)
+        except QuarantineError as error:
             problems.append(f"an interrupted release could not be ended: {error}")
     return tuple(problems)
+
+
+def _finish_under_guard(call: Call, quarantine: Quarantine) -> list[str]:
+    """End the interrupted releases; returns what stood in the way."""
+    problems = []
+    try:
+        for result in quarantine.finish_interrupted():
+            name = escape(result.name)
+            if result.done:
+                call.log.info(f"ended the interrupted release of {name}")
+            if result.why:
+                problems.append(f"the interrupted release of {name}: {result.why}")
+    except OSError as error:
+        problems.append(f"an interrupted release could not be ended: {error}")
+    return problems
 
 
 def _guard_wait(call: Call) -> float:
@@ -521,6 +531,9 @@ def _release_all(
     with ActingAs(site.user.uid, site.user.gid):
         try:
             with Quarantine(site.lock_dir, host, _guard_wait(call)) as quarantine:
+                # Of a release that was killed while we waited for the guard. Ours of the same lock
+                # would find it changed, and take the note away by which it is to be ended.
+                problems += _finish_under_guard(call, quarantine)
                 for candidate, look, verdict in dead:
 
                     def still_dead(now: Inspection, candidate: _Candidate = candidate) -> bool:
