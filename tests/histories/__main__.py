@@ -23,7 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--histories", type=int, default=500)
     parser.add_argument("--seed", type=int, default=None, help="default: another one each time")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--workers", type=int, default=2 * (os.cpu_count() or 1))
     parser.add_argument("--mutant", default="", choices=("", *MUTANTS))
     parser.add_argument("--report", type=Path, help="write the report here (Markdown)")
     parser.add_argument(

@@ -45,16 +45,25 @@ nodes = st.sampled_from(sorted(HOSTS))
 which = st.integers(0, 7)
 lifetimes = st.sampled_from((3600.0, 3600.0, 40.0, -60.0))
 protocols = st.sampled_from(("Mailman", "Mailman", "ours"))
-how_often = st.integers(0, 3)
+how_often = st.sampled_from((0, 0, 0, 1, 2, 5))
 #: A sweep of a lock or two makes some 80 system calls, a claimant 8.
 stops_of_claimants = st.none() | st.tuples(
     st.integers(0, 12) | st.tuples(how_often, *map(st.sampled_from, OF_CLAIMANTS.values())),
     st.sampled_from(("die", "stand still")),
 )
-stops_of_sweeps = st.none() | st.tuples(
+interruptions_of_sweeps = st.tuples(
     st.integers(0, 110) | st.tuples(how_often, st.sampled_from(OF_SWEEPS)),
-    st.sampled_from(("die", "stand still", "stand still")),
+    st.sampled_from(("die", "stand still")),
 )
+stops_of_sweeps = st.none() | interruptions_of_sweeps
+#: Where a sweep is about to act on a lock that it has looked at.
+before_it_acts = st.sampled_from((
+    (0, "release._move:rename"), (0, "release._push_expiry:open"), (0, "release._touch:utime"),
+    (1, "directory.inspect:open"), (2, "directory.inspect:open"), (0, "release._write_note:open"),
+))
+deeds = st.sampled_from((
+    "expire", "expire", "delete", "empty", "another path", "rubbish", "a link", "a FIFO",
+    "a directory", "one more name"))
 
 
 @dataclass
@@ -112,6 +121,8 @@ def step(when: Callable[[Any], bool] | None = None, **drawn: Any) -> Any:
     def decorate(method: Callable[..., None]) -> Any:
         @functools.wraps(method)
         def played(self: Any, **values: Any) -> None:
+            if when is not None and not when(self):
+                return  # in a history that was shortened
             self.story.append([method.__name__, values])
             self.drawn.add(method.__name__)
             if values.get("stop") and values["stop"][1] == "stand still":
@@ -132,7 +143,14 @@ def after(*names: str) -> Callable[[Any], bool]:
 
 
 TAKEN = after("a_process_takes_a_lock", "a_pid_is_used_again")
-LOCKED = after("a_process_takes_a_lock", "a_process_takes_a_lock_and_is_killed")
+SWEEPS = (
+    "a_janitor_sweeps", "a_janitor_is_interrupted_at_a_dead_lock",
+    "a_dead_lock_is_handled_under_a_sweep",
+)
+LOCKED = after(
+    "a_process_takes_a_lock", "a_process_takes_a_lock_and_is_killed",
+    "a_janitor_is_interrupted_at_a_dead_lock", "a_dead_lock_is_handled_under_a_sweep",
+)
 
 
 def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[Any]:
@@ -313,6 +331,48 @@ def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[A
                 self.count("sweep" if stop is None else f"sweep, {stop[1]}")
                 self.site.sweep(node, stop)
 
+        def dead_lock(self, node: str, lock: int, protocol: str, lifetime: float,
+                      is_cgi: bool) -> str:
+            """Let a process of `node` take a lock and die; the lock's name."""
+            process = self.site.spawn(node, is_cgi=is_cgi)
+            self.take_by(process, self.lock(lock), protocol, lifetime, None)
+            self.site.kill(process)
+            return process.lock
+
+        @step(lambda self: self.site.up(), node=nodes, lock=which, protocol=protocols,
+              lifetime=lifetimes, is_cgi=st.booleans(), stop=interruptions_of_sweeps)
+        def a_janitor_is_interrupted_at_a_dead_lock(
+            self, node: str, lock: int, protocol: str, lifetime: float, is_cgi: bool, stop: Stop
+        ) -> None:
+            node = self.up(node)
+            if node not in self.site.sweeps:
+                self.count("sweep of a dead lock, interrupted")
+                self.dead_lock(node, lock, protocol, lifetime, is_cgi)
+                self.site.sweep(node, stop)
+
+        @step(lambda self: self.site.up(), node=nodes, lock=which, protocol=protocols,
+              lifetime=lifetimes, where=before_it_acts, how=deeds | st.just("take"),
+              stop=stops_of_sweeps)
+        def a_dead_lock_is_handled_under_a_sweep(
+            self, node: str, lock: int, protocol: str, lifetime: float, where: Any, how: str,
+            stop: Stop,
+        ) -> None:
+            site = self.site
+            node = self.up(node)
+            if node in site.sweeps:
+                return
+            self.count("lock handled under a sweep")
+            name = self.dead_lock(node, lock, protocol, lifetime, False)
+            site.sweep(node, (where, "stand still"))
+            if how == "take":
+                if os.path.lexists(site.locks / name):
+                    self.handle(name, "delete", 0)
+                self.take_by(site.spawn(node), name, protocol, 3600.0, None)
+            elif os.path.lexists(site.locks / name):
+                self.handle(name, how, 0)
+            if node in site.sweeps:
+                site.go_on_sweep(node, stop)
+
         @step(lambda self: self.site.up() and LOCKED(self), node=nodes)
         def a_janitor_sweeps_in_peace(self, node: str) -> None:
             if self.site.listing():
@@ -335,13 +395,14 @@ def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[A
                 assert {name: one.st_ino for name, one in self.site.listing().items()} == {
                     name: one.st_ino for name, one in before.items()}
 
-        @step(after("a_janitor_sweeps, stand still"), number=which, stop=stops_of_sweeps)
+        @step(after(*(f"{name}, stand still" for name in SWEEPS)), number=which,
+              stop=stops_of_sweeps)
         def a_sweep_that_stood_still_goes_on(self, number: int, stop: Stop) -> None:
             if self.site.sweeps:
                 self.count("sweep goes on")
                 self.site.go_on_sweep(self.pick(sorted(self.site.sweeps), number), stop)
 
-        @step(after("a_janitor_sweeps, stand still"))
+        @step(after(*SWEEPS))
         def the_guard_expires(self) -> None:
             if self.site.quarantine.is_dir():
                 self.count("guard expires")
@@ -389,23 +450,23 @@ def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[A
 
         # -- operators
 
-        @step(LOCKED, number=st.integers(0, 20), how=st.sampled_from((
-            "expire", "expire", "delete", "empty", "another path", "rubbish", "a link", "a FIFO",
-            "a directory", "one more name")))
+        @step(LOCKED, number=st.integers(0, 20), how=deeds)
         def an_operator_has_a_file_in_hand(self, number: int, how: str) -> None:
+            files = self.site.listing()
+            if files:
+                self.count(f"operator: {how}")
+                self.handle(self.pick(sorted(files), number), how, number)
+
+        def handle(self, name: str, how: str, number: int) -> None:
+            """What an operator, or somebody hostile, does to a file of the lock directory."""
             site = self.site
-            files = site.listing()
-            if not files:
-                return
-            self.count(f"operator: {how}")
-            name = self.pick(sorted(files), number)
             path = site.locks / name
             regular = path.is_file() and not path.is_symlink()
             if how == "expire":
                 if regular:
                     os.utime(path, (time.time() - 60, time.time() - 60))
                 return
-            site.tampered.add(files[name].st_ino)
+            site.tampered.add(os.lstat(path).st_ino)
             if how in ("empty", "another path", "rubbish"):
                 if regular:
                     path.write_bytes({

@@ -9,7 +9,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,10 +89,10 @@ def _forge() -> Iterator[Forge]:
         forge.close()
 
 
-def batch(histories: int, number: int, mutant: str) -> Tally:
+def batch(place: Path, histories: int, number: int, mutant: str) -> Tally:
     """Play so many histories, or up to the first that breaks a promise."""
     tally = Tally()
-    with space() as place, _forge() as forge:
+    with _forge() as forge:
         try:
             run_state_machine_as_test(
                 seed(number)(machine.machine(forge, place, tally, mutant)),
@@ -150,23 +149,24 @@ def run(histories: int, number: int, mutant: str = "", workers: int = 2) -> Run:
     began = time.monotonic()
     done = Run(histories, number, mutant)
     batches = -(-histories // BATCH)
-    with ProcessPoolExecutor(
-        min(workers, batches), mp_context=multiprocessing.get_context("spawn")
-    ) as pool:
-        under_way = [
-            pool.submit(batch, min(BATCH, histories - at * BATCH), _seed(number, at), mutant)
+    # Leaving the pool ends what is still under way in it.
+    with space() as place, multiprocessing.get_context("spawn").Pool(min(workers, batches)) as pool:
+        ordered = [
+            (place, min(BATCH, histories - at * BATCH), _seed(number, at), mutant)
             for at in range(batches)
         ]
-        for each in as_completed(under_way):
-            done.tally.add(each.result())
-            if done.tally.broken is not None:
-                for other in under_way:
-                    other.cancel()
+        for tally in pool.imap_unordered(_batch, ordered):
+            done.tally.add(tally)
+            if tally.broken is not None:
                 break
     if done.tally.broken is not None and not mutant:
         done.shortest = shorten(done.tally.broken[0], mutant)
     done.seconds = time.monotonic() - began
     return done
+
+
+def _batch(ordered: tuple[Path, int, int, str]) -> Tally:
+    return batch(*ordered)
 
 
 def _seed(number: int, at: int) -> int:

@@ -133,7 +133,7 @@ class Process:
     lock: str = ""
     kind: str = ""
     made: set[int] = field(default_factory=set)
-    #: Inodes of locks that it made and handed over.
+    #: Inodes of locks that it made and handed over, and of such as were nobody's any more.
     gave: set[int] = field(default_factory=set)
 
     def __str__(self) -> str:
@@ -203,6 +203,9 @@ class Site:
         self.tampered: set[int] = set()
         self.fencing_enabled = True
         self.put_aside: set[str] = set()
+        #: Names in quarantine of what took a judged lock's place and could not be put back, as was
+        #: said: Linux lets no one link to others' FIFOs and the like.
+        self.left_aside: set[str] = set()
         #: Processes that a node has said to have ended.
         self.said_ended: set[int] = set()
         #: Boundaries that any process came to, and (boundary, "die" or "stand still") so often.
@@ -299,6 +302,9 @@ class Site:
         except Ended:
             raise Wrong(f"{process} died by itself") from None
         self._note(said, what, account)
+        # 2.1 writes into a claim file of its name that is there, as by a process that had its pid.
+        # Where the lock it was linked to is in quarantine already, it is never held again.
+        process.gave |= (account["made"] - process.made) & set(self.quarantined().values())
         process.made |= account["made"] - process.gave
         process.believes = account["believes"]
         process.stands = said == "stands"
@@ -380,9 +386,11 @@ class Site:
         ended = self.living(node)
         for process in ended:
             self.kill(process)
-            self.said_ended.add(process.number)
+        pids = frozenset(one.pid for one in ended)
+        self.said_ended.update(
+            one.number for one in self.processes if one.node == node and one.pid in pids)
         if state.reachable and not state.left:
-            state.word = (time.time() + state.shift, frozenset(one.pid for one in ended))
+            state.word = (time.time() + state.shift, pids)
 
     def tell_events(self, node: str) -> None:
         """The history of fencing, as a node gets it that joins: it has them by the clocks of
@@ -431,13 +439,14 @@ class Site:
 
     def sweep(
         self, node: str, stop: Stop = None, no_cluster: str = "", maintenance: bool = False,
-        seconds: float = 20.0,
+        in_peace: bool = False,
     ) -> Told | None:
         """One sweep by `node`; None where it died or stands."""
         machine = self.nodes[node].machine
         assert machine is not None
-        # A guard that somebody else holds is not waited for: that one goes on only later.
-        seconds = 0.02 if self.sweeps else seconds
+        seconds = 20.0
+        if os.path.lexists(self.quarantine / GUARD) and not in_peace:
+            seconds = 0.02  # a guard that somebody else holds is not waited for: nobody goes on
         order = Order(
             str(self.top), self.format, MASTER_LOCK[self.format], self.forge.uid, self.forge.gid,
             node, self.surroundings(node, no_cluster, maintenance), seconds, stop, self.mutant,
@@ -454,6 +463,10 @@ class Site:
         return told
 
     def _count(self, told: Told) -> None:
+        said = [*told.problems, *(sentence for _, _, sentence, _ in told.kept)]
+        self.left_aside.update(
+            name for name in self.quarantined()
+            if any("could not be put back" in one and name in one for one in said))
         self.verdicts.update(("released", state) for _, state in told.released)
         self.verdicts.update(("kept", state) for _, state, _, _ in told.kept)
 
@@ -553,9 +566,21 @@ class Site:
                 owners.setdefault(inode, []).append(process)
         for name, inode in self.quarantined().items():
             for process in owners.get(inode, ()):
-                if process.alive and inode not in self.tampered:
+                if process.alive and inode not in self.tampered and not self._is_on_its_way_back(
+                    name, inode
+                ):
                     raise Wrong(f"{name!r} of {process}, which lives, was moved")
             self.put_aside.add(name)
+
+    def _is_on_its_way_back(self, name: str, inode: int) -> bool:
+        """Whether a file in quarantine took the place of the one that was judged, right before
+        that was moved: it is put back at once, or by the next sweep where this one was killed, or
+        stays where meanwhile another has taken its lock's name."""
+        _, judged, original = name.split(".", 2)
+        return int(judged) != inode and (
+            (self.quarantine / f"unfinished.{judged}").exists()
+            or os.path.lexists(self.locks / original)
+        )
 
     def check_proofs(self) -> None:
         """Each line of evidence is true; each file in quarantine has one, or a note of a release
@@ -592,6 +617,8 @@ class Site:
         if self.quarantine.is_dir():
             notes = {name for name in os.listdir(self.quarantine) if name.startswith("unfinished.")}
         for name, inode in aside.items():
+            if name in self.left_aside:
+                continue
             if name not in logged and f"unfinished.{inode}" not in notes and not self.sweeps:
                 raise Wrong(f"{name!r} is in quarantine without evidence")
 
@@ -610,11 +637,12 @@ class Site:
         """As if the lifetime of a dead sweep's guard, and Mailman's slop, had passed."""
         if not self.quarantine.is_dir():
             return
+        long_ago = time.time() - 10 * 86400  # by every node's clock
         for name in os.listdir(self.quarantine):
             if name.startswith(GUARD):
                 path = self.quarantine / name
                 try:
-                    os.utime(path, (time.time() - 3600, time.time() - 3600))
+                    os.utime(path, (long_ago, long_ago))
                 except FileNotFoundError:
                     pass
 
@@ -626,7 +654,7 @@ class Site:
         self.let_guards_expire()
         before = self.listing()
         due = self.due(node, before)
-        told = self.sweep(node)
+        told = self.sweep(node, in_peace=True)
         assert told is not None
         left = self.listing()
         for name, why in due.items():
