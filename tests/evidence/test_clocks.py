@@ -17,6 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mailman_ha.evidence import clocks, process_identity
 from mailman_ha.evidence.clocks import STEP, ClockHistory, ClockSkew
+from mailman_ha.locks import verdict
+from mailman_ha.locks.grammar import Owner
+from mailman_ha.locks.verdict import Evidence, HostFacts
+from mailman_ha.ocf.record import replace
 
 from tests.locks.interposed_os import InterposedOs
 
@@ -118,10 +122,11 @@ HISTORIES = [
     (ClockHistory("a", 1000.0), "a", 1000.0, 5000.0, ClockHistory("a", 1000.0)),
     (ClockHistory("a", 1000.0), "a", 1000.0 + STEP / 2, 5000.0, ClockHistory("a", 1000.0)),
     (ClockHistory("a", 1000.0), "a", 1003.0, 5000.0, ClockHistory("a", 1003.0, 5000.0)),
-    (ClockHistory("a", 1000.0), "a", 997.0, 5000.0, ClockHistory("a", 997.0, 5000.0)),
+    (ClockHistory("a", 1000.0), "a", 997.0, 5000.0, ClockHistory("a", 997.0, 5003.0)),
     (ClockHistory("a", 1000.0), "a", 1000.2, 5000.0, ClockHistory("a", 1000.2, 5000.0)),
     (ClockHistory("a", 997.0, 4000.0), "a", 997.0, 5000.0, ClockHistory("a", 997.0, 4000.0)),
     (ClockHistory("a", 997.0, 4000.0), "a", 1000.0, 5000.0, ClockHistory("a", 1000.0, 5000.0)),
+    (ClockHistory("a", 997.0, 8000.0), "a", 1000.0, 5000.0, ClockHistory("a", 1000.0, 8000.0)),
     (ClockHistory("a", 997.0, 4000.0), "b", 2000.0, 5000.0, ClockHistory("b", 2000.0)),
 ]
 
@@ -144,10 +149,54 @@ def test_small_steps_that_add_up_are_seen(steps: list[float]) -> None:
     last_seen = booted
     for number, step in enumerate(steps):
         booted += step
-        history = clocks.update_history(history, "a", booted, 5000.0 + number)
-        if history.stepped_at == 5000.0 + number:
+        known, history = history, clocks.update_history(history, "a", booted, 5000.0 + number)
+        if history is not known:
             last_seen = booted
         assert abs(booted - last_seen) <= STEP
+
+
+@given(st.lists(
+    st.tuples(st.sampled_from((0.0, -3600.0, -2.0, 2.0, 3600.0)), st.sampled_from((1.0, 100.0))),
+    max_size=20,
+))
+def test_time_noted_before_a_clock_was_set_is_never_later_than_what_is_remembered(
+    changes: list[tuple[float, float]]
+) -> None:
+    """A fencing seen before the clock was set back must not look younger than a later lock."""
+    uptime, booted, history = 0.0, 1000.0, ClockHistory("a", 1000.0)
+    shown: list[float] = []
+    before_the_last = -1.0
+    for step, passes in changes:
+        if step:
+            before_the_last = max(shown, default=-1.0)
+        booted, uptime = booted + step, uptime + passes
+        history = clocks.update_history(history, "a", booted, booted + uptime)
+        shown.append(booted + uptime)
+    if before_the_last > 0.0:
+        assert history.stepped_at is not None and history.stepped_at >= before_the_last
+
+
+def test_fencing_seen_before_the_clock_was_set_back_releases_nothing_locked_since() -> None:
+    """The node is back and at work; its fencing bears a time that is still to come here."""
+    back = 3600.0
+    fenced_at, uptime = 10_000.0, 9_000.0
+    history = clocks.update_history(None, "a", fenced_at - uptime, fenced_at)
+    locked_at = fenced_at + 60.0 - back
+    history = clocks.update_history(history, "a", locked_at - uptime - 60.0, locked_at)
+    node = HostFacts(verdict.NODE, "n2", online=True, fenced_at=fenced_at)
+    for since in (1.0, back + 1.0, 30 * 3600.0):
+        judged = verdict.judge_owner(Owner("n2", 7), locked_at, Evidence(
+            hosts={"n2": node}, processes={}, now=locked_at + since, booted_at=history.booted_at,
+            clock_stepped_at=history.stepped_at,
+        ))
+        assert judged.state == verdict.MEMBER, judged
+    # Gone again without a fencing: it says until when a new one would be of no use either.
+    lost = verdict.judge_owner(Owner("n2", 7), locked_at, Evidence(
+        hosts={"n2": replace(node, online=False)}, processes={}, now=locked_at + 1.0,
+        booted_at=history.booted_at, clock_stepped_at=history.stepped_at,
+    ))
+    assert lost.state == verdict.UNKNOWN
+    assert "once this host's clock is past 1970-01-01 02:47:41 UTC, fence it" in lost.remedy
 
 
 def test_history_is_kept_in_a_file(tmp_path: Path) -> None:
@@ -182,7 +231,8 @@ def test_clock_that_was_set_is_seen_and_remembered(tmp_path: Path, by: str) -> N
     if "unshare" in done.stderr:
         pytest.skip(f"no time namespaces here: {done.stderr}")
     assert done.returncode == 0, done.stderr
-    assert abs(float(done.stdout) - time.time()) < 10
+    # Longer up than before: the clock was set back, and what it showed is still to come.
+    assert abs(float(done.stdout) - (time.time() + float(by))) < 10
     # Set back again: that is another step, and it stays remembered.
     again = clocks.remember(path)
     assert again.stepped_at is not None and again.stepped_at >= float(done.stdout) - 1

@@ -6,6 +6,7 @@ It may be told to die, or to stand still, before any one of its system calls.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import traceback
 from datetime import datetime, timedelta
@@ -22,13 +23,17 @@ from tests.histories.schedule import Schedule, Stop
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "standin" / "program"))
 from Mailman import LockFile as lockfile21
 
+#: What of a claimant acts on the share, by the protocol that it follows.
+PROTOCOLS = {"2.1": (lockfile21,), "3": (flufl,), "ours": (holding, directory)}
+MODULES = tuple(module for modules in PROTOCOLS.values() for module in modules)
+
 #: How long a claimant waits for a lock that it does not get (seconds).
 PATIENCE = 0.002
 
 #: What ends a claimant's call in a directory where others remove files and operators make
-#: directories. flufl.lock reads a lock as UTF-8.
+#: directories. flufl.lock reads a lock as UTF-8; Python takes no NUL in a path.
 _REFUSALS = (
-    lockfile21.LockError, flufl.LockError, holding.NotHeldError, OSError, UnicodeDecodeError,
+    lockfile21.LockError, flufl.LockError, holding.NotHeldError, OSError, ValueError,
 )
 
 
@@ -46,7 +51,8 @@ def make_impatient(nap: float = 0.0005) -> None:
 
 
 def serve(line: Line, uid: int, gid: int) -> None:
-    """Be a claimant until the line is closed."""
+    """Be a claimant until the line is closed: a process of Mailman's, or with another `uid` a CGI
+    program of the web server's user, which is in Mailman's group."""
     os.setgroups([gid])
     os.setgid(gid)
     os.setuid(uid)
@@ -72,18 +78,15 @@ class _Claimant:
     """Holds at most one lock at a time."""
 
     def __init__(self, line: Line) -> None:
-        self._schedule = Schedule(line, self.account)
-        self._schedule.put_into(lockfile21, flufl, holding, directory)
+        self._schedule = Schedule(line, lambda: {"believes": self._believes})
+        self._schedule.put_into(*MODULES)
         self._kind = ""
         self._held: Any = None
         self._believes = False
 
     def account(self) -> dict[str, Any]:
         """What the history's driver keeps of this process."""
-        return {
-            "made": set(self._schedule.made), "removed": set(self._schedule.removed),
-            "believes": self._believes,
-        }
+        return self._schedule.account()
 
     def lose(self) -> None:
         self._held, self._believes = None, False
@@ -120,10 +123,16 @@ class _Claimant:
         claim = self._held.claim if self._kind == "2.1" else self._held.claimfile
         path = self._held.path if self._kind == "2.1" else self._held.lockfile
         try:
-            with open(path, "rb") as file:
-                return os.fstat(file.fileno()).st_nlink == 2 and file.read() == os.fsencode(claim)
-        except FileNotFoundError:
+            file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:
             return False
+        try:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 2:
+                return False
+            return os.read(file, status.st_size + 1) == os.fsencode(claim)
+        finally:
+            os.close(file)
 
     def unlock(self, stop: Stop) -> bool:
         """Give the lock back as its protocol does, whoever has it by now."""

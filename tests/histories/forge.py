@@ -22,7 +22,7 @@ from mailman_ha.ocf.call import Call
 from mailman_ha.ocf.deadline import Deadline
 from mailman_ha.ocf.log import Log
 
-from tests.histories import claimant, sweeper
+from tests.histories import boundaries, claimant, sweeper
 from tests.histories.line import Ended, Line
 from tests.histories.schedule import install_clock, shift_clock
 
@@ -36,22 +36,24 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
     install_clock()
     claimant.make_impatient()
+    for module in (*claimant.MODULES, *sweeper.MODULES):
+        boundaries.of(module)  # once, and not in each process
     gc.freeze()
     while True:
         try:
-            (host, uid, gid), (end,) = line.hear()
+            (host, gid), (end,) = line.hear()
         except Ended:
             return
         if os.fork() == 0:
             line.close()
             try:
-                _power_supply(end, host, uid, gid)
+                _power_supply(end, host, gid)
             finally:
                 os._exit(1)
         os.close(end)
 
 
-def _power_supply(end: int, host: str, uid: int, gid: int) -> None:
+def _power_supply(end: int, host: str, gid: int) -> None:
     """Starts the node's init, and keeps the line open until all of the node is gone."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _check(_LIBC.unshare(_CLONE))
@@ -61,7 +63,7 @@ def _power_supply(end: int, host: str, uid: int, gid: int) -> None:
         try:
             _check(_LIBC.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None))
             _check(_LIBC.mount(b"proc", b"/proc", b"proc", 0, None))
-            _Init(Line.of_descriptor(end), uid, gid).serve()
+            _Init(Line.of_descriptor(end), gid).serve()
         except Ended:
             pass
         finally:
@@ -80,9 +82,8 @@ def _check(result: int) -> None:
 class _Init:
     """The first process of a node."""
 
-    def __init__(self, line: Line, uid: int, gid: int) -> None:
+    def __init__(self, line: Line, gid: int) -> None:
         self._line = line
-        self._uid = uid
         self._gid = gid
         # Against the kernel's boot: that is how times of boot and of starts are compared.
         self._booted_at = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -93,12 +94,12 @@ class _Init:
             answer = getattr(self, f"do_{order}")(*arguments, *descriptors)
             self._line.tell(answer)
 
-    def do_spawn(self, pid: int | None, end: int) -> int:
-        """A claimant, with the pid wanted where that is free."""
+    def do_spawn(self, pid: int | None, uid: int, end: int) -> int:
+        """A claimant of the user `uid`, with the pid wanted where that is free."""
         if pid is not None:
             with open("/proc/sys/kernel/ns_last_pid", "w") as file:
                 file.write(str(pid - 1))
-        return self._fork(end, lambda line: claimant.serve(line, self._uid, self._gid))
+        return self._fork(end, lambda line: claimant.serve(line, uid, self._gid))
 
     def do_sweep(self, order: sweeper.Order, end: int) -> int:
         return self._fork(end, lambda line: sweeper.serve(line, order, self._booted_at))

@@ -1,36 +1,156 @@
-"""The state machine that hypothesis drives: what may happen in a history, and when."""
+"""The state machine that hypothesis drives: what may happen in a history, and when.
+
+Which steps a history has depends on nothing but what hypothesis draws, never on what came of the
+steps before: so it is the same whenever it is played again, however the processes' times fall out.
+A step that finds nothing to do does nothing.
+"""
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import functools
+import json
 import os
 import time
+import traceback
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from mailman_ha.locks.grammar import FORMAT_3, FORMAT_21
 
+from tests.histories import boundaries, claimant, sweeper
 from tests.histories.schedule import Stop
 from tests.histories.site import HOSTS, LOCKS, Forge, Process, Site
+
+#: The boundaries of a sweep, and of claimants by the protocol that they follow.
+OF_SWEEPS = [one for module in sweeper.MODULES for one in boundaries.of(module)]
+OF_CLAIMANTS = {
+    protocol: [one for module in modules for one in boundaries.of(module)]
+    for protocol, modules in claimant.PROTOCOLS.items()
+}
+
+BOUNDARIES = (*OF_SWEEPS, *(one for each in OF_CLAIMANTS.values() for one in each))
+
+#: Boundaries that no history comes to, and why not.
+NEVER_REACHED: dict[str, str] = {}
 
 nodes = st.sampled_from(sorted(HOSTS))
 which = st.integers(0, 7)
 lifetimes = st.sampled_from((3600.0, 3600.0, 40.0, -60.0))
 protocols = st.sampled_from(("Mailman", "Mailman", "ours"))
+how_often = st.sampled_from((0, 0, 0, 1, 2, 5))
 #: A sweep of a lock or two makes some 80 system calls, a claimant 8.
-stops_of_claimants = st.none() | st.none() | st.tuples(
-    st.integers(0, 12), st.sampled_from(("die", "stand still")))
-stops_of_sweeps = st.none() | st.tuples(
-    st.integers(0, 110), st.sampled_from(("die", "stand still", "stand still")))
+stops_of_claimants = st.none() | st.tuples(
+    st.integers(0, 12) | st.tuples(how_often, *map(st.sampled_from, OF_CLAIMANTS.values())),
+    st.sampled_from(("die", "stand still")),
+)
+interruptions_of_sweeps = st.tuples(
+    st.integers(0, 110) | st.tuples(how_often, st.sampled_from(OF_SWEEPS)),
+    st.sampled_from(("die", "stand still")),
+)
+stops_of_sweeps = st.none() | interruptions_of_sweeps
+#: Where a sweep is about to act on a lock that it has looked at.
+before_it_acts = st.sampled_from((
+    (0, "release._move:rename"), (0, "release._push_expiry:open"), (0, "release._touch:utime"),
+    (1, "directory.inspect:open"), (2, "directory.inspect:open"), (0, "release._write_note:open"),
+))
+deeds = st.sampled_from((
+    "expire", "expire", "delete", "empty", "another path", "rubbish", "a link", "a FIFO",
+    "a directory", "one more name"))
 
 
+@dataclass
 class Tally:
     """What all histories of a run came to."""
 
-    def __init__(self) -> None:
-        self.histories = self.steps = self.released = self.put_aside = 0
-        self.kinds: dict[str, int] = {}
+    histories: int = 0
+    put_aside: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    reached: set[str] = field(default_factory=set)
+    interrupted: Counter[tuple[str, str]] = field(default_factory=Counter)
+    #: The steps of the first history that broke a promise, and how it did.
+    broken: tuple[list[list[Any]], str] | None = None
+
+    def add(self, other: Tally) -> None:
+        self.histories += other.histories
+        self.put_aside += other.put_aside
+        self.kinds += other.kinds
+        self.verdicts += other.verdicts
+        self.reached |= other.reached
+        self.interrupted += other.interrupted
+        self.broken = self.broken or other.broken
+
+
+def written(story: list[list[Any]]) -> str:
+    """The steps of a history as one word that can be typed."""
+    return base64.urlsafe_b64encode(zlib.compress(json.dumps(story).encode(), 9)).decode()
+
+
+def read(word: str) -> list[list[Any]]:
+    """What `written` wrote. Raises ValueError for anything else."""
+    try:
+        return list(json.loads(zlib.decompress(base64.urlsafe_b64decode(word))))
+    except zlib.error as error:
+        raise ValueError(f"{word!r} is no history: {error}") from error
+
+
+def play(chosen: type[Any], story: list[list[Any]]) -> None:
+    """Play these steps. What is broken by them is in the tally of the machine `chosen`."""
+    history = chosen()
+    try:
+        for name, drawn in story:
+            getattr(history, name)(**drawn)
+    except Exception:
+        pass  # kept where it was raised
+    finally:
+        with contextlib.suppress(Exception):
+            history.teardown()
+
+
+def step(when: Callable[[Any], bool] | None = None, **drawn: Any) -> Any:
+    """A step of a history. `when` may ask for nothing but what was drawn before."""
+
+    def decorate(method: Callable[..., None]) -> Any:
+        @functools.wraps(method)
+        def played(self: Any, **values: Any) -> None:
+            if when is not None and not when(self):
+                return  # in a history that was shortened
+            self.story.append([method.__name__, values])
+            self.drawn.add(method.__name__)
+            if values.get("stop") and values["stop"][1] == "stand still":
+                self.drawn.add(f"{method.__name__}, stand still")
+            with self.kept():
+                method(self, **values)
+                self.site.check()
+
+        made = rule(**drawn)(played)
+        return made if when is None else precondition(when)(made)
+
+    return decorate
+
+
+def after(*names: str) -> Callable[[Any], bool]:
+    """A step has something to do only after one of these."""
+    return lambda self: not self.drawn.isdisjoint(names)
+
+
+TAKEN = after("a_process_takes_a_lock", "a_pid_is_used_again")
+SWEEPS = (
+    "a_janitor_sweeps", "a_janitor_is_interrupted_at_a_dead_lock",
+    "a_dead_lock_is_handled_under_a_sweep",
+)
+LOCKED = after(
+    "a_process_takes_a_lock", "a_process_takes_a_lock_and_is_killed",
+    "a_janitor_is_interrupted_at_a_dead_lock", "a_dead_lock_is_handled_under_a_sweep",
+)
 
 
 def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[Any]:
@@ -39,15 +159,32 @@ def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[A
     class Histories(RuleBasedStateMachine):
         site: Site
 
+        def __init__(self) -> None:
+            super().__init__()
+            self.story: list[list[Any]] = []
+            #: Names of the steps so far, and of those in which something was to stand still.
+            self.drawn: set[str] = set()
+
+        @contextlib.contextmanager
+        def kept(self) -> Iterator[None]:
+            """Keep the story of the first history that fails in here."""
+            try:
+                yield
+            except Exception:
+                if tally.broken is None:
+                    tally.broken = [list(one) for one in self.story], traceback.format_exc()
+                raise
+
         @initialize(format=st.sampled_from((FORMAT_21, FORMAT_21, FORMAT_3)),
                     fencing=st.sampled_from((True, True, True, False)))
         def begin(self, format: str, fencing: bool) -> None:
-            self.site = Site(forge, space, format, mutant)
-            self.site.fencing_enabled = fencing
+            self.story.append(["begin", {"format": format, "fencing": fencing}])
+            with self.kept():
+                self.site = Site(forge, space, format, mutant)
+                self.site.fencing_enabled = fencing
 
         def count(self, kind: str) -> None:
-            tally.steps += 1
-            tally.kinds[kind] = tally.kinds.get(kind, 0) + 1
+            tally.kinds[kind] += 1
 
         def pick(self, some: list[Any], number: int) -> Any:
             return some[number % len(some)]
@@ -74,76 +211,76 @@ def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[A
             if process.alive and not process.stands and lifetime < 0:
                 self.count("take an expired lock")
 
-        @rule(node=nodes, lock=which, protocol=protocols, lifetime=lifetimes,
-              stop=stops_of_claimants)
+        @step(lambda self: self.site.up(), node=nodes, lock=which, protocol=protocols,
+              lifetime=lifetimes, stop=stops_of_claimants, is_cgi=st.booleans())
         def a_process_takes_a_lock(self, node: str, lock: int, protocol: str, lifetime: float,
-                                   stop: Stop) -> None:
-            self.count("take")
-            if self.site.up():
-                process = self.site.spawn(self.up(node))
-                self.take_by(process, self.lock(lock), protocol, lifetime, stop)
+                                   stop: Stop, is_cgi: bool) -> None:
+            self.count("take, by a CGI" if is_cgi else "take")
+            process = self.site.spawn(self.up(node), is_cgi=is_cgi)
+            self.take_by(process, self.lock(lock), protocol, lifetime, stop)
 
-        @rule(node=nodes, lock=which, protocol=protocols, lifetime=lifetimes,
-              stop=stops_of_claimants)
+        @step(lambda self: self.site.up(), node=nodes, lock=which, protocol=protocols,
+              lifetime=lifetimes, stop=stops_of_claimants, is_cgi=st.booleans())
         def a_process_takes_a_lock_and_is_killed(
-            self, node: str, lock: int, protocol: str, lifetime: float, stop: Stop
+            self, node: str, lock: int, protocol: str, lifetime: float, stop: Stop, is_cgi: bool
         ) -> None:
             self.count("take, killed")
-            if self.site.up():
-                process = self.site.spawn(self.up(node))
-                self.take_by(process, self.lock(lock), protocol, lifetime, stop)
-                self.site.kill(process)
+            process = self.site.spawn(self.up(node), is_cgi=is_cgi)
+            self.take_by(process, self.lock(lock), protocol, lifetime, stop)
+            self.site.kill(process)
 
-        @precondition(lambda self: any(not one.alive and self.site.nodes[one.node].up
-                                       for one in self.site.processes))
-        @rule(number=which, lock=which, takes=st.booleans(), pause=st.sampled_from((0.0, 0.25)))
+        @step(LOCKED, number=which, lock=which, takes=st.booleans(),
+              pause=st.sampled_from((0.0, 0.25)))
         def a_pid_is_used_again(self, number: int, lock: int, takes: bool, pause: float) -> None:
-            self.count("pid used again")
             site = self.site
             busy = {(one.node, one.pid) for one in site.living()}
             busy |= {(one.node, one.pid) for one in site.sweeps.values()}
             gone = [one for one in site.processes
                     if not one.alive and site.nodes[one.node].up
                     and (one.node, one.pid) not in busy]
-            if gone:
-                old = self.pick(gone[::-1], number)
-                if number == 0:
-                    time.sleep(pause)
-                new = site.spawn(old.node, old.pid)
-                assert new.pid == old.pid, f"pid {old.pid} was not to be had"
-                if takes:
-                    self.take_by(new, self.lock(lock), "Mailman", 3600.0, None)
+            if not gone:
+                return
+            self.count("pid used again")
+            old = self.pick(gone[::-1], number)
+            if number == 0:
+                time.sleep(pause)
+            new = site.spawn(old.node, old.pid)
+            assert new.pid == old.pid, f"pid {old.pid} was not to be had"
+            if takes:
+                self.take_by(new, self.lock(lock), "Mailman", 3600.0, None)
 
-        @precondition(lambda self: self.site.ready())
-        @rule(number=which, lock=which, protocol=protocols, lifetime=lifetimes,
+        @step(TAKEN, number=which, lock=which, protocol=protocols, lifetime=lifetimes,
               stop=stops_of_claimants)
         def a_process_takes_another_lock(self, number: int, lock: int, protocol: str,
                                          lifetime: float, stop: Stop) -> None:
+            ready = self.site.ready()
+            if not ready:
+                return
             self.count("take again")
-            process = self.pick(self.site.ready(), number)
+            process = self.pick(ready, number)
             if process.believes:
                 self.site.order(process, "unlock", None)
-            if process.alive:
+            if process.alive and not process.stands:
                 self.take_by(process, self.lock(lock), protocol, lifetime, stop)
 
-        @precondition(lambda self: any(one.believes for one in self.site.ready()))
-        @rule(number=which, stop=stops_of_claimants, what=st.sampled_from(
+        @step(TAKEN, number=which, stop=stops_of_claimants, what=st.sampled_from(
             ("unlock", "unlock", "refresh")))
         def a_holder_gives_back_or_prolongs(self, number: int, stop: Stop, what: str) -> None:
-            self.count(what)
             holders = [one for one in self.site.ready() if one.believes]
-            self.site.order(self.pick(holders, number), what, stop)
+            if holders:
+                self.count(what)
+                self.site.order(self.pick(holders, number), what, stop)
 
-        @precondition(lambda self: any(
-            one.believes and one.kind == FORMAT_21 for one in self.site.ready()))
-        @rule(number=which, stop=stops_of_claimants)
+        @step(TAKEN, number=which, stop=stops_of_claimants)
         def a_starter_hands_its_lock_to_a_child(self, number: int, stop: Stop) -> None:
-            self.count("hand over")
             site = self.site
             starters = [one for one in site.ready() if one.believes and one.kind == FORMAT_21]
+            if not starters:
+                return
             starter = self.pick(starters, number)
             if not site.order(starter, "holds")[1]:
                 return
+            self.count("hand over")
             child = site.spawn(starter.node)
             child.lock, child.kind = starter.lock, FORMAT_21
             self.hand_over_goes_on(
@@ -168,72 +305,113 @@ def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[A
             if said != "done":
                 site.kill(starter)
 
-        @precondition(lambda self: any(one.stands for one in self.site.living()))
-        @rule(number=which, stop=stops_of_claimants)
+        @step(after(
+            "a_process_takes_a_lock, stand still", "a_process_takes_another_lock, stand still",
+            "a_holder_gives_back_or_prolongs, stand still"),
+              number=which, stop=stops_of_claimants)
         def a_process_that_stood_still_goes_on(self, number: int, stop: Stop) -> None:
-            self.count("claimant goes on")
             standing = [one for one in self.site.living() if one.stands]
-            self.site.go_on(self.pick(standing, number), stop)
+            if standing:
+                self.count("claimant goes on")
+                self.site.go_on(self.pick(standing, number), stop)
 
-        @precondition(lambda self: self.site.living())
-        @rule(number=which)
+        @step(TAKEN, number=which)
         def a_process_is_killed(self, number: int) -> None:
-            self.count("kill")
-            self.site.kill(self.pick(self.site.living(), number))
+            living = self.site.living()
+            if living:
+                self.count("kill")
+                self.site.kill(self.pick(living, number))
 
         # -- the janitor
 
-        @precondition(lambda self: self.site.up())
-        @rule(node=nodes, stop=stops_of_sweeps)
+        @step(lambda self: self.site.up(), node=nodes, stop=stops_of_sweeps)
         def a_janitor_sweeps(self, node: str, stop: Stop) -> None:
             node = self.up(node)
             if node not in self.site.sweeps:
                 self.count("sweep" if stop is None else f"sweep, {stop[1]}")
-                told = self.site.sweep(node, stop)
-                if told is not None:
-                    self.site.released += len(told.released)
+                self.site.sweep(node, stop)
 
-        @precondition(lambda self: self.site.up() and self.site.listing())
-        @rule(node=nodes)
+        def dead_lock(self, node: str, lock: int, protocol: str, lifetime: float,
+                      is_cgi: bool) -> str:
+            """Let a process of `node` take a lock and die; the lock's name."""
+            process = self.site.spawn(node, is_cgi=is_cgi)
+            self.take_by(process, self.lock(lock), protocol, lifetime, None)
+            self.site.kill(process)
+            return process.lock
+
+        @step(lambda self: self.site.up(), node=nodes, lock=which, protocol=protocols,
+              lifetime=lifetimes, is_cgi=st.booleans(), stop=interruptions_of_sweeps)
+        def a_janitor_is_interrupted_at_a_dead_lock(
+            self, node: str, lock: int, protocol: str, lifetime: float, is_cgi: bool, stop: Stop
+        ) -> None:
+            node = self.up(node)
+            if node not in self.site.sweeps:
+                self.count("sweep of a dead lock, interrupted")
+                self.dead_lock(node, lock, protocol, lifetime, is_cgi)
+                self.site.sweep(node, stop)
+
+        @step(lambda self: self.site.up(), node=nodes, lock=which, protocol=protocols,
+              lifetime=lifetimes, where=before_it_acts, how=deeds | st.just("take"),
+              stop=stops_of_sweeps)
+        def a_dead_lock_is_handled_under_a_sweep(
+            self, node: str, lock: int, protocol: str, lifetime: float, where: Any, how: str,
+            stop: Stop,
+        ) -> None:
+            site = self.site
+            node = self.up(node)
+            if node in site.sweeps:
+                return
+            self.count("lock handled under a sweep")
+            name = self.dead_lock(node, lock, protocol, lifetime, False)
+            site.sweep(node, (where, "stand still"))
+            if how == "take":
+                if os.path.lexists(site.locks / name):
+                    self.handle(name, "delete", 0)
+                self.take_by(site.spawn(node), name, protocol, 3600.0, None)
+            elif os.path.lexists(site.locks / name):
+                self.handle(name, how, 0)
+            if node in site.sweeps:
+                site.go_on_sweep(node, stop)
+
+        @step(lambda self: self.site.up() and LOCKED(self), node=nodes)
         def a_janitor_sweeps_in_peace(self, node: str) -> None:
-            self.count("sweep in peace")
-            self.site.sweep_in_peace(self.up(node))
+            if self.site.listing():
+                self.count("sweep in peace")
+                self.site.sweep_in_peace(self.up(node))
 
-        @precondition(lambda self: self.site.up())
-        @rule(node=nodes, maintenance=st.booleans())
+        @step(lambda self: self.site.up(), node=nodes, maintenance=st.booleans())
         def a_janitor_sweeps_in_maintenance_or_without_a_cluster(
             self, node: str, maintenance: bool
         ) -> None:
-            self.count("sweep without a say")
             node = self.up(node)
-            if node not in self.site.sweeps:
-                before = self.site.listing()
-                self.site.sweep(
-                    node, maintenance=maintenance,
-                    no_cluster="" if maintenance else "crm_mon does not answer")
-                if maintenance:
-                    assert {name: one.st_ino for name, one in self.site.listing().items()} == {
-                        name: one.st_ino for name, one in before.items()}
+            if node in self.site.sweeps:
+                return
+            self.count("sweep in maintenance" if maintenance else "sweep without a cluster")
+            before = self.site.listing()
+            self.site.sweep(
+                node, maintenance=maintenance,
+                no_cluster="" if maintenance else "crm_mon does not answer")
+            if maintenance:
+                assert {name: one.st_ino for name, one in self.site.listing().items()} == {
+                    name: one.st_ino for name, one in before.items()}
 
-        @precondition(lambda self: self.site.sweeps)
-        @rule(number=which, stop=stops_of_sweeps)
+        @step(after(*(f"{name}, stand still" for name in SWEEPS)), number=which,
+              stop=stops_of_sweeps)
         def a_sweep_that_stood_still_goes_on(self, number: int, stop: Stop) -> None:
-            self.count("sweep goes on")
-            node = self.pick(sorted(self.site.sweeps), number)
-            told = self.site.go_on_sweep(node, stop)
-            if told is not None:
-                self.site.released += len(told.released)
+            if self.site.sweeps:
+                self.count("sweep goes on")
+                self.site.go_on_sweep(self.pick(sorted(self.site.sweeps), number), stop)
 
-        @precondition(lambda self: self.site.quarantine.is_dir())
-        @rule()
+        @step(after(*SWEEPS))
         def the_guard_expires(self) -> None:
-            self.count("guard expires")
-            self.site.let_guards_expire()
+            if self.site.quarantine.is_dir():
+                self.count("guard expires")
+                self.site.let_guards_expire()
 
         # -- nodes
 
-        @precondition(lambda self: self.site.up())
-        @rule(node=nodes, how=st.sampled_from(("fenced", "fenced", "lost")))
+        @step(lambda self: self.site.up(), node=nodes,
+              how=st.sampled_from(("fenced", "fenced", "lost")))
         def a_node_goes(self, node: str, how: str) -> None:
             self.count(how)
             if how == "fenced":
@@ -241,47 +419,54 @@ def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[A
             else:
                 self.site.cut(self.up(node))
 
-        @precondition(lambda self: len(self.site.up()) < 3)
-        @rule(node=nodes)
+        @step(lambda self: len(self.site.up()) < 3, node=nodes)
         def a_node_comes_back(self, node: str) -> None:
             self.count("boot")
             off = [name for name, state in self.site.nodes.items() if not state.up]
             self.site.boot(node if node in off else off[0])
 
-        @precondition(lambda self: self.site.up())
-        @rule(node=nodes, how=st.sampled_from(("cut off", "left", "back")))
+        @step(lambda self: self.site.up(), node=nodes,
+              how=st.sampled_from(("cut off", "left", "back")))
         def a_node_is_cut_off_or_leaves(self, node: str, how: str) -> None:
             self.count(how)
             node = self.up(node)
             state = self.site.nodes[node]
             state.reachable, state.left = how != "cut off", how == "left"
+            if how == "left":
+                state.word = None
             if how == "back":
                 self.site.tell_events(node)
 
-        @precondition(lambda self: self.site.up())
-        @rule(node=nodes, seconds=st.sampled_from((-3600.0, -2.0, -0.3, 0.3, 2.0, 3600.0)))
+        @step(lambda self: self.site.up(), node=nodes)
+        def a_node_says_that_its_mailman_has_ended(self, node: str) -> None:
+            self.count("ended word")
+            self.site.say_ended(self.up(node))
+
+        @step(lambda self: self.site.up(), node=nodes,
+              seconds=st.sampled_from((-3600.0, -2.0, -0.3, 0.3, 2.0, 3600.0)))
         def a_clock_is_set(self, node: str, seconds: float) -> None:
             self.count("clock set")
             self.site.shift(self.up(node), seconds)
 
         # -- operators
 
-        @precondition(lambda self: self.site.listing())
-        @rule(number=st.integers(0, 20), how=st.sampled_from((
-            "expire", "expire", "delete", "empty", "another path", "rubbish", "a link", "a FIFO",
-            "a directory", "one more name")))
+        @step(LOCKED, number=st.integers(0, 20), how=deeds)
         def an_operator_has_a_file_in_hand(self, number: int, how: str) -> None:
-            self.count("operator")
+            files = self.site.listing()
+            if files:
+                self.count(f"operator: {how}")
+                self.handle(self.pick(sorted(files), number), how, number)
+
+        def handle(self, name: str, how: str, number: int) -> None:
+            """What an operator, or somebody hostile, does to a file of the lock directory."""
             site = self.site
-            files = site.listing()
-            name = self.pick(sorted(files), number)
             path = site.locks / name
             regular = path.is_file() and not path.is_symlink()
             if how == "expire":
                 if regular:
                     os.utime(path, (time.time() - 60, time.time() - 60))
                 return
-            site.tampered.add(files[name].st_ino)
+            site.tampered.add(os.lstat(path).st_ino)
             if how in ("empty", "another path", "rubbish"):
                 if regular:
                     path.write_bytes({
@@ -307,21 +492,21 @@ def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[A
             elif how == "a directory":
                 path.mkdir()
 
-        # -- what must hold
-
-        @invariant()
-        def promises_hold(self) -> None:
-            self.site.check()
+        # -- the end
 
         def teardown(self) -> None:
             if not hasattr(self, "site"):
                 return
             site = self.site
             try:
-                self.end()
+                if tally.broken is None:
+                    with self.kept():
+                        self.end()
             finally:
                 tally.histories += 1
-                tally.released += site.released
+                tally.verdicts += site.verdicts
+                tally.reached |= site.reached
+                tally.interrupted += site.interrupted
                 tally.put_aside += len(site.put_aside)
                 site.close()
 

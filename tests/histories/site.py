@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from mailman_ha.evidence.hosts import ThisHost
 from mailman_ha.locks.directory import QUARANTINE
 from mailman_ha.locks.grammar import FORMAT_21
 from mailman_ha.locks.release import GUARD
+from mailman_ha.locks.verdict import RELEASABLE
 
 from tests.histories import line as lines
 from tests.histories.line import Ended, Line
@@ -50,6 +52,10 @@ LOCKS = {
 FENCING_TAKES = 0.10
 BACK_AFTER = 0.08
 
+#: By how much a fencing, or a node's word, must be younger than a lock to be surely seen so; the
+#: library takes 0.05 for the clocks' granularity (seconds).
+CERTAINLY = 0.08
+
 
 class Wrong(AssertionError):
     """The library broke a promise."""
@@ -61,6 +67,8 @@ class Forge:
     def __init__(self) -> None:
         entry = pwd.getpwnam(test_user()[0])
         self.uid, self.gid = entry.pw_uid, entry.pw_gid
+        #: The web server's user, as whom CGI programs take locks.
+        self.web_uid = pwd.getpwnam("nobody").pw_uid
         self._line, far = lines.pair()
         root = Path(__file__).resolve().parents[2]
         self._process = subprocess.Popen(
@@ -78,7 +86,7 @@ class Forge:
 
     def boot_new(self, name: str) -> Machine:
         line, far = lines.pair()
-        self._line.tell((HOSTS[name], self.uid, self.gid), [far])
+        self._line.tell((HOSTS[name], self.gid), [far])
         os.close(far)
         (said, pid), _ = line.hear(lines.PATIENCE)
         assert said == "booted"
@@ -125,8 +133,7 @@ class Process:
     lock: str = ""
     kind: str = ""
     made: set[int] = field(default_factory=set)
-    removed: set[int] = field(default_factory=set)
-    #: Inodes of locks that it made and handed over.
+    #: Inodes of locks that it made and handed over, and of such as were nobody's any more.
     gave: set[int] = field(default_factory=set)
 
     def __str__(self) -> str:
@@ -155,6 +162,8 @@ class State:
     #: When this node saw others fenced, by its own clock.
     events: dict[str, float] = field(default_factory=dict)
     back_from: float = 0.0
+    #: What the node says of itself: when, and which processes have ended by then.
+    word: tuple[float, frozenset[int]] | None = None
 
     @property
     def up(self) -> bool:
@@ -193,9 +202,17 @@ class Site:
         #: Inodes that an operator had in hand: of these nothing is known, but to be told why.
         self.tampered: set[int] = set()
         self.fencing_enabled = True
-        self.steps = 0
-        self.released = 0
         self.put_aside: set[str] = set()
+        #: Names in quarantine of what took a judged lock's place and could not be put back, as was
+        #: said: Linux lets no one link to others' FIFOs and the like.
+        self.left_aside: set[str] = set()
+        #: Processes that a node has said to have ended.
+        self.said_ended: set[int] = set()
+        #: Boundaries that any process came to, and (boundary, "die" or "stand still") so often.
+        self.reached: set[str] = set()
+        self.interrupted: Counter[tuple[str, str]] = Counter()
+        #: What sweeps said of the files they released and kept, so often.
+        self.verdicts: Counter[tuple[str, str]] = Counter()
         #: The pid of the last sweep: by its command line it could be Mailman.
         self.sweep_pid = 0
 
@@ -249,13 +266,14 @@ class Site:
 
     # -- claimants
 
-    def spawn(self, node: str, pid: int | None = None) -> Process:
+    def spawn(self, node: str, pid: int | None = None, is_cgi: bool = False) -> Process:
         """A new claimant; with `pid`, one that has the pid of one that is gone."""
         line, far = lines.pair()
         machine = self.nodes[node].machine
         assert machine is not None
         started = time.time()
-        got = machine.line.ask(("spawn", pid), [far])
+        uid = self.forge.web_uid if is_cgi else self.forge.uid
+        got = machine.line.ask(("spawn", pid, uid), [far])
         os.close(far)
         process = Process(
             len(self.processes), node, self.nodes[node].boot, got, line, started
@@ -264,7 +282,7 @@ class Site:
         return process
 
     def order(self, process: Process, name: str, *arguments: Any) -> tuple[str, Any]:
-        """Let a claimant do something: "done", "refused", "stands" or "died", and with what."""
+        """Let a claimant do something: "done", "refused", "stands" or "dies", and with what."""
         if process.kind == "ours":
             with self._nothing_outside_is_touched():
                 process.line.tell((name, arguments))
@@ -282,15 +300,25 @@ class Site:
         try:
             said, what, account = process.line.hear(lines.PATIENCE)[0]
         except Ended:
-            self.kill(process)
-            return "died", None
+            raise Wrong(f"{process} died by itself") from None
+        self._note(said, what, account)
+        # 2.1 writes into a claim file of its name that is there, as by a process that had its pid.
+        # Where the lock it was linked to is in quarantine already, it is never held again.
+        process.gave |= (account["made"] - process.made) & set(self.quarantined().values())
         process.made |= account["made"] - process.gave
-        process.removed |= account["removed"]
         process.believes = account["believes"]
         process.stands = said == "stands"
+        if said == "dies":
+            self.kill(process)
         if said == "failed":
             raise Wrong(f"{process} failed: {what}")
         return said, what
+
+    def _note(self, said: str, boundary: Any, account: dict[str, Any]) -> None:
+        """Keep account of where a process was interrupted."""
+        self.reached |= account["reached"]
+        if said in ("dies", "stands"):
+            self.interrupted[boundary, "die" if said == "dies" else "stand still"] += 1
 
     def kill(self, process: Process) -> None:
         """SIGKILL, and wait until its pid is free."""
@@ -318,6 +346,7 @@ class Site:
         if sweep is not None:
             sweep.line.close()
         state.left = False
+        state.word = None
 
     def fence(self, node: str) -> None:
         """The power goes and those in the cluster see it done."""
@@ -350,6 +379,19 @@ class Site:
         assert machine is not None
         machine.line.ask(("probe", f"{self.top}/state.{node}"))
 
+    def say_ended(self, node: str) -> None:
+        """A stop of Mailman on `node` that cannot reach the share: it ends what runs there and
+        says so to the others, as long as the node is in the cluster."""
+        state = self.nodes[node]
+        ended = self.living(node)
+        for process in ended:
+            self.kill(process)
+        pids = frozenset(one.pid for one in ended)
+        self.said_ended.update(
+            one.number for one in self.processes if one.node == node and one.pid in pids)
+        if state.reachable and not state.left:
+            state.word = (time.time() + state.shift, pids)
+
     def tell_events(self, node: str) -> None:
         """The history of fencing, as a node gets it that joins: it has them by the clocks of
         those who saw them, which are kept together."""
@@ -364,6 +406,7 @@ class Site:
         assert state.machine is not None
         state.shift += seconds
         state.stepped = True
+        state.word = None
         state.machine.line.ask(("clock", state.shift))
 
     def surroundings(self, node: str, no_cluster: str, maintenance: bool) -> Surroundings:
@@ -379,8 +422,14 @@ class Site:
             unclean = not online and not state.left and not any(
                 ended == state.boot for other, ended, _ in self.fencings if other == name
             )
+            # A word bears its node's time, and nodes' clocks are to be kept together: one whose
+            # clock was set since, or shows another time, is not heard.
+            when, ended = (
+                state.word if state.word is not None and online and state.shift == own.shift
+                else (None, frozenset())
+            )
             seen[name] = ClusterNode(
-                name, online, unclean, fenced_at=own.events.get(name))
+                name, online, unclean, fenced_at=own.events.get(name), ended_at=when, ended=ended)
         return Surroundings(
             here, HOST_MAP, Cluster(seen, own.reachable, self.fencing_enabled, maintenance), "",
             False,
@@ -390,13 +439,14 @@ class Site:
 
     def sweep(
         self, node: str, stop: Stop = None, no_cluster: str = "", maintenance: bool = False,
-        seconds: float = 20.0,
+        in_peace: bool = False,
     ) -> Told | None:
         """One sweep by `node`; None where it died or stands."""
         machine = self.nodes[node].machine
         assert machine is not None
-        # A guard that somebody else holds is not waited for: that one goes on only later.
-        seconds = 0.02 if self.sweeps else seconds
+        seconds = 20.0
+        if os.path.lexists(self.quarantine / GUARD) and not in_peace:
+            seconds = 0.02  # a guard that somebody else holds is not waited for: nobody goes on
         order = Order(
             str(self.top), self.format, MASTER_LOCK[self.format], self.forge.uid, self.forge.gid,
             node, self.surroundings(node, no_cluster, maintenance), seconds, stop, self.mutant,
@@ -411,6 +461,14 @@ class Site:
         if told is not None:
             self._check_not_silent(before[0], told)
         return told
+
+    def _count(self, told: Told) -> None:
+        said = [*told.problems, *(sentence for _, _, sentence, _ in told.kept)]
+        self.left_aside.update(
+            name for name in self.quarantined()
+            if any("could not be put back" in one and name in one for one in said))
+        self.verdicts.update(("released", state) for _, state in told.released)
+        self.verdicts.update(("kept", state) for _, state, _, _ in told.kept)
 
     def go_on_sweep(self, node: str, stop: Stop) -> Told | None:
         """Let the sweep that stands still on `node` do the rest."""
@@ -433,21 +491,24 @@ class Site:
         told: Told | None = None
         ended = True
         try:
-            said, what, _ = sweep.line.hear(lines.PATIENCE)[0]
+            said, what, account = sweep.line.hear(lines.PATIENCE)[0]
+            self._note(said, what, account)
             if said == "stands":
                 self.sweeps[sweep.node] = sweep
                 ended = False
             elif said == "failed":
                 raise Wrong(f"the sweep of {sweep.node} raised:\n{what}")
-            else:
+            elif said == "done":
                 told = what
         except Ended:
-            pass
+            raise Wrong(f"the sweep of {sweep.node} died by itself") from None
         if ended:
             machine = self.nodes[sweep.node].machine
             assert machine is not None
             sweep.line.close()
             machine.line.ask(("kill", sweep.pid))
+        if told is not None:
+            self._count(told)
         self._check_nothing_vanished(before, aside)
         self.check()
         return told
@@ -505,9 +566,21 @@ class Site:
                 owners.setdefault(inode, []).append(process)
         for name, inode in self.quarantined().items():
             for process in owners.get(inode, ()):
-                if process.alive and inode not in self.tampered:
+                if process.alive and inode not in self.tampered and not self._is_on_its_way_back(
+                    name, inode
+                ):
                     raise Wrong(f"{name!r} of {process}, which lives, was moved")
             self.put_aside.add(name)
+
+    def _is_on_its_way_back(self, name: str, inode: int) -> bool:
+        """Whether a file in quarantine took the place of the one that was judged, right before
+        that was moved: it is put back at once, or by the next sweep where this one was killed, or
+        stays where meanwhile another has taken its lock's name."""
+        _, judged, original = name.split(".", 2)
+        return int(judged) != inode and (
+            (self.quarantine / f"unfinished.{judged}").exists()
+            or os.path.lexists(self.locks / original)
+        )
 
     def check_proofs(self) -> None:
         """Each line of evidence is true; each file in quarantine has one, or a note of a release
@@ -522,7 +595,7 @@ class Site:
             logged.update(line["moved_to"])
             inode = int(line["moved_to"][0].split(".")[1])
             state, by = line["state"], line["by_node"]
-            if state not in ("dead here", "fenced"):
+            if state not in RELEASABLE:
                 raise Wrong(f"{line['released']} was released as {state}")
             if inode in self.tampered:
                 continue
@@ -530,12 +603,13 @@ class Site:
                 proven = (
                     any(node == process.node and ended >= process.boot
                         for node, ended, _ in self.fencings)
-                    or process.node == by
+                    if state == "fenced" else process.number in self.said_ended
+                    if state == "ended" else process.node == by
                 )
                 if not proven:
                     raise Wrong(
-                        f"{line['released']} of {process}: {by} released it as {state}, but that "
-                        "node was not fenced"
+                        f"{line['released']} of {process}: {by} released it as {state}, which is "
+                        "not so"
                     )
                 if state == "fenced" and not self.fencing_enabled:
                     raise Wrong(f"{line['released']} was released as fenced without fencing")
@@ -543,6 +617,8 @@ class Site:
         if self.quarantine.is_dir():
             notes = {name for name in os.listdir(self.quarantine) if name.startswith("unfinished.")}
         for name, inode in aside.items():
+            if name in self.left_aside:
+                continue
             if name not in logged and f"unfinished.{inode}" not in notes and not self.sweeps:
                 raise Wrong(f"{name!r} is in quarantine without evidence")
 
@@ -561,11 +637,12 @@ class Site:
         """As if the lifetime of a dead sweep's guard, and Mailman's slop, had passed."""
         if not self.quarantine.is_dir():
             return
+        long_ago = time.time() - 10 * 86400  # by every node's clock
         for name in os.listdir(self.quarantine):
             if name.startswith(GUARD):
                 path = self.quarantine / name
                 try:
-                    os.utime(path, (time.time() - 3600, time.time() - 3600))
+                    os.utime(path, (long_ago, long_ago))
                 except FileNotFoundError:
                     pass
 
@@ -577,9 +654,8 @@ class Site:
         self.let_guards_expire()
         before = self.listing()
         due = self.due(node, before)
-        told = self.sweep(node)
-        if told is None:
-            raise Wrong(f"the sweep of {node} died by itself")
+        told = self.sweep(node, in_peace=True)
+        assert told is not None
         left = self.listing()
         for name, why in due.items():
             if name in left and left[name].st_ino == before[name].st_ino:
@@ -596,7 +672,6 @@ class Site:
                     f"{name!r} is stuck although {why}: {said} {told.problems}; kept {told.kept}; "
                     f"there are {there}"
                 )
-        self.released += len(told.released)
         for name in os.listdir(self.quarantine) if self.quarantine.is_dir() else ():
             if name.startswith("unfinished."):
                 raise Wrong(f"an interrupted release was not ended: {name} {told.problems}")
@@ -646,10 +721,25 @@ class Site:
             if not state.stepped and all(one.started > changed_at + 0.2 for one in having):
                 return f"process {pid} of {node} is a younger one"
             return ""
-        fenced_at = state.events.get(other)
-        if fenced_at is None or not self.fencing_enabled or state.stepped:
+        if state.stepped:
             return ""
-        return f"{other} was fenced since" if fenced_at > changed_at + 0.08 else ""
+        word = self.nodes[other].word
+        if word is not None and pid in word[1] and self._is_together(node, other) and (
+            word[0] > changed_at + CERTAINLY
+        ):
+            return f"{other} says that process {pid} has ended"
+        fenced_at = state.events.get(other)
+        if fenced_at is None or not self.fencing_enabled:
+            return ""
+        return f"{other} was fenced since" if fenced_at > changed_at + CERTAINLY else ""
+
+    def _is_together(self, node: str, other: str) -> bool:
+        """Whether `node` sees `other` online, and their clocks agree."""
+        own, state = self.nodes[node], self.nodes[other]
+        return (
+            own.reachable and state.up and state.reachable and not state.left
+            and state.shift == own.shift
+        )
 
     # -- the end
 

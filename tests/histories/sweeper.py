@@ -22,6 +22,9 @@ from tests.histories import mutants
 from tests.histories.line import Ended, Line
 from tests.histories.schedule import Schedule, Stop
 
+#: What of a sweep acts on the share.
+MODULES = (directory, holding, release, lock_sweep, clocks)
+
 
 @dataclass(frozen=True)
 class Order:
@@ -51,20 +54,20 @@ class Told:
 
 def serve(line: Line, order: Order, booted_at: float) -> None:
     """Sweep once and say what came of it."""
+    schedule = Schedule(line)
     try:
-        line.tell(("done", _sweep(line, order, booted_at), None))
+        line.tell(("done", _sweep(schedule, order, booted_at), schedule.account()))
     except Ended:
         return
     except Exception:
-        line.tell(("failed", traceback.format_exc()[-6000:], None))
+        line.tell(("failed", traceback.format_exc()[-6000:], schedule.account()))
 
 
-def _sweep(line: Line, order: Order, booted_at: float) -> Told:
+def _sweep(schedule: Schedule, order: Order, booted_at: float) -> Told:
     mutants.apply(order.mutant)
     # The kernel's boot is older than the node's, which is a namespace.
     lock_evidence.process_identity = _Identity(lock_evidence.process_identity, booted_at)
-    schedule = Schedule(line)
-    schedule.put_into(directory, holding, release, lock_sweep, clocks)
+    schedule.put_into(*MODULES)
     del clocks.open  # the state directory is not the share
     schedule.begin(order.stop)
     call = Call(

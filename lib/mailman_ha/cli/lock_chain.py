@@ -270,7 +270,9 @@ def _clocks(evidence: Evidence, lock_dir: str) -> list[Link]:
         ))
     if evidence.clock_stepped_at is not None:
         links.append(Link(
-            "clocks", f"this host's clock was set {moment(evidence.clock_stepped_at)}",
+            "clocks",
+            "this host's clock was set, so that times of it up to "
+            f"{moment(evidence.clock_stepped_at)} compare with nothing",
             "the agents' memory since boot", evidence.clock_stepped_at,
         ))
     return links

@@ -70,8 +70,10 @@ def judge_skew(before: float, written: float, after: float) -> ClockSkew:
 class ClockHistory:
     """What is remembered of this host's clock since boot.
 
-    `booted_at` is the boot time as it looked last; `stepped_at` when it was last seen to have
-    moved, that is, the clock was set (seconds since the epoch; None: never seen).
+    `booted_at` is the boot time as it looked last. `stepped_at` is the latest time that this clock
+    may have shown before it was set for the last time (seconds since the epoch; None: it was never
+    seen to be set): a clock that was set back shows the same times twice, and which of the two a
+    time up to this one is of cannot be told.
     """
 
     boot_id: str
@@ -85,9 +87,11 @@ def update_history(
     """The history after one more look at the clock."""
     if known is None or known.boot_id != boot_id:
         return ClockHistory(boot_id, booted_at)
-    if abs(known.booted_at - booted_at) <= STEP:
+    ahead_before = known.booted_at - booted_at
+    if abs(ahead_before) <= STEP:
         return known
-    return ClockHistory(boot_id, booted_at, now)
+    seen = now if known.stepped_at is None else max(now, known.stepped_at)
+    return ClockHistory(boot_id, booted_at, max(seen, now + ahead_before))
 
 
 def read_history(path: str) -> ClockHistory | None:

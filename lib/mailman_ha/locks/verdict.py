@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 
 from mailman_ha.locks import grammar
 from mailman_ha.locks.directory import Inspection, LockFile
@@ -86,7 +87,8 @@ class Evidence:
 
     `clock_offset` is file server minus this host (seconds) and `clock_uncertainty` how far that
     may be wrong; both times of a lock are the server's. `booted_at` and `clock_stepped_at`
-    (the last time this host's clock was seen to jump, None: never) are by this host's clock.
+    (the latest time this host's clock may have shown before it was set; None: it never was) are by
+    this host's clock.
     """
 
     hosts: Mapping[str, HostFacts]
@@ -259,7 +261,9 @@ def _judge_node(
             UNKNOWN,
             f"held by {where}, which was fenced before this host's clock was set, so the times "
             "cannot be compared",
-            proof,
+            proof if stepped is None or stepped <= evidence.now else (
+                f"once this host's clock is past {_moment(stepped)}, {proof}"
+            ),
             owner,
         )
     if too_close:
@@ -290,6 +294,10 @@ def _judge_node(
     else:
         state = "offline and was not fenced, though a node that left cleanly gives up its lock"
     return Verdict(LOST, f"held by {where}, which is {state}", proof, owner)
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds + 1.0))
 
 
 # A sentence is made once for all the locks of a host, of which there may be very many.

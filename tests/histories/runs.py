@@ -1,0 +1,174 @@
+"""Runs of histories: batches of them in several processes, and what becomes of one that fails."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.histories import machine
+from tests.histories.machine import BOUNDARIES, NEVER_REACHED, Tally
+from tests.histories.site import Forge
+
+#: Histories that one process plays before it begins anew.
+BATCH = 50
+
+#: The most steps of one history.
+STEPS = 25
+
+#: From so many histories on every boundary must have been met, and interrupted in both ways.
+ENOUGH_FOR_EACH_BOUNDARY = 5000
+
+#: How long a history that failed is shortened (seconds).
+SHORTENING = 90.0
+
+_PREFIX = "mailman-ha-histories-"
+
+Story = list[list[Any]]
+
+
+@dataclass
+class Run:
+    """One run: what it was asked, and what came of it."""
+
+    asked: int
+    seed: int
+    mutant: str
+    tally: Tally = field(default_factory=Tally)
+    seconds: float = 0.0
+    #: The shortest history found that breaks a promise, how it does, and whether it does each time.
+    shortest: tuple[Story, str] | None = None
+
+    @property
+    def held(self) -> bool:
+        return self.tally.broken is None and not self.missed()
+
+    def missed(self) -> list[str]:
+        """Boundaries that ought to have been met or interrupted by so many histories."""
+        if self.tally.histories < ENOUGH_FOR_EACH_BOUNDARY:
+            return []
+        return [
+            f"{boundary} ({how})" for boundary in BOUNDARIES
+            for how in ("die", "stand still")
+            if boundary not in NEVER_REACHED and not self.tally.interrupted[boundary, how]
+        ]
+
+
+@contextmanager
+def space() -> Iterator[Path]:
+    """A private directory, in memory where there is such a place; those of killed runs go."""
+    parent = Path("/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir())
+    for left in parent.glob(f"{_PREFIX}*"):
+        if time.time() - left.stat().st_mtime > 86400:
+            shutil.rmtree(left, ignore_errors=True)
+    place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    place.chmod(0o755)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def _forge() -> Iterator[Forge]:
+    forge = Forge()
+    try:
+        yield forge
+    finally:
+        forge.close()
+
+
+def batch(place: Path, histories: int, number: int, mutant: str) -> Tally:
+    """Play so many histories, or up to the first that breaks a promise."""
+    tally = Tally()
+    with _forge() as forge:
+        try:
+            run_state_machine_as_test(
+                seed(number)(machine.machine(forge, place, tally, mutant)),
+                settings=settings(
+                    max_examples=histories, stateful_step_count=STEPS, deadline=None,
+                    database=None, phases=[Phase.generate], print_blob=False,
+                    report_multiple_bugs=False, suppress_health_check=list(HealthCheck),
+                ),
+            )
+        except Exception:
+            if tally.broken is None:
+                raise
+    return tally
+
+
+def play(story: Story, mutant: str = "") -> tuple[Story, str] | None:
+    """Play one history; how it breaks a promise, None where it breaks none."""
+    with space() as place, _forge() as forge:
+        return _play(story, mutant, forge, place)
+
+
+def _play(story: Story, mutant: str, forge: Forge, place: Path) -> tuple[Story, str] | None:
+    tally = Tally()
+    machine.play(machine.machine(forge, place, tally, mutant), story)
+    return tally.broken
+
+
+def shorten(story: Story, mutant: str, seconds: float = SHORTENING) -> tuple[Story, str] | None:
+    """A history that breaks a promise with as few of these steps as is found in so many seconds;
+    None where it breaks none when it is played again."""
+    until = time.monotonic() + seconds
+    with space() as place, _forge() as forge:
+        broken = None
+        for _ in range(5):  # times fall out differently each time
+            broken = broken or _play(story, mutant, forge, place)
+        if broken is None:
+            return None
+        size = len(broken[0]) // 2
+        while size:
+            first = 1  # a history begins with its site
+            while first < len(broken[0]) and time.monotonic() < until:
+                shorter = broken[0][:first] + broken[0][first + size :]
+                still = _play(shorter, mutant, forge, place)
+                if still is None:
+                    first += size
+                else:
+                    broken = still
+            size //= 2
+    return broken
+
+
+def run(histories: int, number: int, mutant: str = "", workers: int = 2) -> Run:
+    """Play histories until so many are played or one breaks a promise."""
+    began = time.monotonic()
+    done = Run(histories, number, mutant)
+    batches = -(-histories // BATCH)
+    # Leaving the pool ends what is still under way in it.
+    with space() as place, multiprocessing.get_context("spawn").Pool(min(workers, batches)) as pool:
+        ordered = [
+            (place, min(BATCH, histories - at * BATCH), _seed(number, at), mutant)
+            for at in range(batches)
+        ]
+        for tally in pool.imap_unordered(_batch, ordered):
+            done.tally.add(tally)
+            if tally.broken is not None:
+                break
+    if done.tally.broken is not None and not mutant:
+        done.shortest = shorten(done.tally.broken[0], mutant)
+    done.seconds = time.monotonic() - began
+    return done
+
+
+def _batch(ordered: tuple[Path, int, int, str]) -> Tally:
+    return batch(*ordered)
+
+
+def _seed(number: int, at: int) -> int:
+    """The seed of a run's batch."""
+    return int.from_bytes(hashlib.sha256(f"{number} {at}".encode()).digest()[:6], "big")
