@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable
 
@@ -90,10 +91,12 @@ def cache_directory() -> Path:
     return Path(os.environ.get("MAILMAN_HA_LAB_CACHE") or "/var/cache/mailman-ha-lab")
 
 
-def image_path(suite: str) -> Path:
-    """Where the image of this suite, by the present recipe, stands or will stand."""
-    recipe = repr((suite, PACKAGES, sorted(TREE_FILES.items()), RECIPE))
-    return cache_directory() / f"{suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+def image_path(suite: str, packages: Sequence[str] = PACKAGES, kind: str = "") -> Path:
+    """Where the image of this suite, by the present recipe, stands or will stand. `kind` goes
+    before the names of images with other packages than a node's."""
+    recipe = repr((suite, packages, sorted(TREE_FILES.items()), RECIPE))
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    return cache_directory() / f"{kind}{suite}-{digest}"
 
 
 def host_mirror() -> str:
@@ -134,44 +137,51 @@ def host_proxy() -> dict[str, str]:
     return {"http_proxy": dump} if dump.startswith("http") else {}
 
 
-def node_image(suite: str, progress: Callable[[str], None] = lambda text: None) -> Path:
+def node_image(
+    suite: str,
+    progress: Callable[[str], None] = lambda text: None,
+    packages: Sequence[str] = PACKAGES,
+    kind: str = "",
+) -> Path:
     """The path of the suite's image; builds it first (a minute or two) when it is missing.
 
     Two that want the same image wait for each other. Raises ImageFailure.
     """
     if suite not in SUITES:
         raise ImageFailure(f"no such suite: {suite}; the lab knows {' and '.join(SUITES)}")
-    image = image_path(suite)
+    image = image_path(suite, packages, kind)
     if image.is_dir():
         return image
     image.parent.mkdir(parents=True, exist_ok=True)
-    with open(image.parent / f"{suite}.lock", "w", encoding="ascii") as lock:
-        progress(f"waiting for or building the image of {suite} (once, about two minutes)")
+    with open(image.parent / f"{kind}{suite}.lock", "w", encoding="ascii") as lock:
+        progress(f"waiting for or building the image of {kind}{suite} (once, about two minutes)")
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not image.is_dir():
-            discard_unfinished(image.parent, suite)
-            build(suite, image)
+            discard_unfinished(image.parent, f"{kind}{suite}")
+            build(suite, image, packages, kind)
     return image
 
 
-def discard_unfinished(cache: Path, suite: str) -> None:
-    """Remove what a build that was cut short left; call it with the suite's lock held."""
-    for leftover in cache.glob(f"building-{suite}-*"):
+def discard_unfinished(cache: Path, name: str) -> None:
+    """Remove what a build that was cut short left; call it with the lock of `name` held."""
+    for leftover in cache.glob(f"building-{name}-*"):
         shutil.rmtree(leftover)
 
 
-def build(suite: str, image: Path) -> None:
+def build(
+    suite: str, image: Path, packages: Sequence[str] = PACKAGES, kind: str = ""
+) -> None:
     """Build the suite's tree beside `image` and rename it there when it is whole."""
-    work = Path(tempfile.mkdtemp(prefix=f"building-{suite}-", dir=image.parent))
+    work = Path(tempfile.mkdtemp(prefix=f"building-{kind}{suite}-", dir=image.parent))
     for name, (mode, text) in TREE_FILES.items():
         file = work / "files" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="ascii")
         file.chmod(mode)
-    log = image.parent / f"{suite}.log"
+    log = image.parent / f"{kind}{suite}.log"
     command: list[str] = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--fork"]
     command += ["--kill-child=SIGKILL", "sh", "-c", RECIPE, "sh"]
-    command += [str(work), suite, host_mirror(), *PACKAGES]
+    command += [str(work), suite, host_mirror(), *packages]
     with open(log, "wb") as output:
         done = subprocess.run(
             command,
@@ -185,7 +195,7 @@ def build(suite: str, image: Path) -> None:
         shutil.rmtree(work)
         last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
         raise ImageFailure(
-            f"the image of {suite} could not be built: {''.join(last)} (whole story in {log})"
+            f"the image of {kind}{suite} could not be built: {''.join(last)} (whole story in {log})"
         )
     (work / "tree").rename(image)
     shutil.rmtree(work)
