@@ -21,7 +21,7 @@ from lab.node import children, read
 PORT = 7  # where process 1 of each guest listens
 BOOT_SECONDS = 60.0  # a guest boots in two to four seconds on an idle machine
 GONE_SECONDS = 10.0
-MEMORY = "192M"
+MEMORY = "384M"
 
 
 class NfsLabFailure(Exception):

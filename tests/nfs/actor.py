@@ -148,24 +148,20 @@ class Actor(peer.Actor):
             ),
         }
 
-    def watch(self, path: str, seconds: float) -> list[dict[str, Any]]:
-        """Look at the lock file of a lock that we took, as a Mailman on this host sees it, and
-        ask our code, until the lock file names another's claim or `seconds` are over."""
+    def watch(self, path: str, seconds: float) -> float:
+        """Read the lock file of a lock that we took, as Mailman does, until it no longer names us;
+        how long it did (seconds), `seconds` at the most."""
         own = self.claim_path()
         began = time.monotonic()
-        seen = []
-        while time.monotonic() < began + seconds:
-            at = time.monotonic() - began
-            try:
-                with open(path, encoding="utf-8") as file:
-                    content = file.read()
-            except OSError as error:
-                content = str(error)
-            seen.append({"at": at, "names us": content == own, **self.still_ours()})
-            if content not in (own, "") and content.startswith("/"):
-                break
+        at = 0.0
+        while at < seconds and self.read_text(path) == own:
             time.sleep(0.25)
-        return seen
+            at = time.monotonic() - began
+        return at
+
+    def told(self, path: str) -> dict[str, bool]:
+        """Read the lock file as Mailman does, and then at once ask our code whose the lock is."""
+        return {"names us": self.read_text(path) == self.claim_path(), **self.still_ours()}
 
     def names(self, path: str) -> list[str]:
         return sorted(os.listdir(path))
