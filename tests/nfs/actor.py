@@ -183,6 +183,10 @@ class Actor(peer.Actor):
         os.mkdir(path)
         os.chmod(path, 0o2775)
 
+    def clock(self) -> float:
+        """What this guest's clock shows."""
+        return time.time()
+
     def skew(self, path: str) -> list[float]:
         """Offset and uncertainty of the file server's clock, as a sweep measures them."""
         measured = lock_evidence.measure_skew(path)
@@ -239,7 +243,8 @@ class Actor(peer.Actor):
         environ = {
             "PATH": f"{programs}:/usr/sbin:/usr/bin:/sbin:/bin",
             "OCF_ROOT": "/usr/lib/ocf", "OCF_RA_VERSION_MAJOR": "1", "OCF_RA_VERSION_MINOR": "1",
-            "OCF_RESOURCE_INSTANCE": "janitor", "HA_RSCTMP": "/run/resource-agents",
+            "OCF_RESOURCE_INSTANCE": f"janitor-{os.path.basename(lock_dir)}",
+            "HA_RSCTMP": "/run/resource-agents",
             "HA_LOGFACILITY": "none", "HA_LOGFILE": "/tmp/agent.log",
             "OCF_RESKEY_CRM_meta_timeout": str(int(timeout * 1000)),
             "OCF_RESKEY_CRM_meta_interval": "15000" if action == "monitor" else "0",
