@@ -76,13 +76,19 @@ def still_holds(claim: str, inode: int, uid: int, gid: int) -> bool:
     """Whether the claim file at the path `claim` is still `inode` with two links.
 
     Ownership is asked of the holder's own claim file, opened and fstat'ed as Mailman's user. That
-    is right at once over NFS, where the lock file's name may be stale for 45 s (facts, section 6).
+    is right at once over NFS, where the lock file's name may be stale for 45 s (facts, section 6),
+    if the directory is opened first: a release moves lock and claim, and an NFS client asks only
+    then whether the claim's name is still there.
 
     A claim on a file system that has become read-only (as ext4 does after an error) is no use to
     its holder, who can neither refresh it nor queue a message; the full monitor says so.
     """
     try:
         with ActingAs(uid, gid):
+            directory = claim.rpartition("/")[0]
+            posix.close(
+                posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+            )
             file = posix.open(
                 claim, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
             )

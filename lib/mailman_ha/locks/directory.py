@@ -250,6 +250,18 @@ def open_lock_directory(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
+def look_up_anew(directory: int) -> None:
+    """Let the next look at a name in the open `directory` find what the server has under it.
+
+    To open a directory makes an NFS client ask whether it has changed. Without that, a name that
+    another host has moved away leads to the same file, with all its links, for half a minute.
+    Raises OSError where the directory is gone.
+    """
+    os.close(
+        os.open(f"/proc/self/fd/{directory}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    )
+
+
 def inspect(directory: int, name: str) -> Inspection:
     """Open `name` in the directory descriptor `directory` and say what it is.
 

@@ -3,7 +3,8 @@
 Used for locks of this suite (the guard of :mod:`.release`, and claims on slices). The protocol
 holds over NFS (facts, section 6): the winner is who links its claim file to the lock's name, and
 a holder knows that it holds by its *own claim file*: open, fstat, two links. The lock file's
-name is never trusted for that, since an NFS client may see a stale one for 45 s.
+name is never trusted for that, since an NFS client may see a stale one for 45 s; the claim's name
+only after the directory was opened anew, for a release moves lock and claim and keeps the links.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Holding:
     def is_ours(self) -> bool:
         """Whether the lock is still held by our claim file (asks the file, not its name)."""
         try:
+            lock_directory.look_up_anew(self.directory)
             seen = lock_directory.inspect(self.directory, self.claim_name)
         except OSError:
             return False
