@@ -19,9 +19,10 @@ from types import ModuleType
 from typing import Any, TextIO
 
 import flufl.lock._lockfile as flufl
-from mailman_ha.agents import held_claim, lock_evidence, lock_sweep
+from mailman_ha.agents import lock_evidence, lock_sweep
 from mailman_ha.agents.list_lock_janitor import actions as _actions  # noqa: F401  imported once
 from mailman_ha.agents.lock_evidence import Surroundings
+from mailman_ha.evidence import last_seen
 from mailman_ha.evidence.cluster import Cluster, Node
 from mailman_ha.evidence.hosts import ThisHost
 from mailman_ha.locks import directory, holding, release
@@ -143,7 +144,7 @@ class Actor(peer.Actor):
         light monitors' look at the claim file."""
         return {
             "holding": self._held.is_ours(),
-            "monitor": held_claim.still_holds(
+            "monitor": last_seen.still_holds(
                 self.claim_path(), self._held.inode, USER.uid, USER.gid
             ),
         }
