@@ -5,7 +5,8 @@
 #   make test-cluster    failover on real clusters in namespaces (root; sets up what it needs)
 #   make demo            watch a two-node cluster lose its active node in the middle of traffic
 #   make bench           what a monitor and a sweep cost
-#   make model           the lock protocol in every interleaving, and its mutants (spin)
+#   make model           the lock protocol in every interleaving, its mutants (spin), and 1,000 runs
+#                        of the model on real files (root)
 #   make histories [N=500] [SEED=1]   random histories of the lock library (root)
 #   make chaos [N=20] [SEED=1] [ONLY=ROUND]   random faults on four clusters, watched (root)
 #   make lint            ruff and mypy
@@ -114,8 +115,9 @@ demo: lab-packages venv
 bench: test-packages
 	$(PYTHON) -m bench
 
-model: test-packages
+model: test-packages venv
 	$(PYTHON) -m model
+	MODEL_TRACES=1000 $(VENV)/bin/python -m pytest -q tests/model/test_replay.py
 
 # Rounds, bundles of what went wrong and the report end up in CHAOS_DIR.
 N         ?= 20
