@@ -7,7 +7,8 @@
 #   make demo            watch a two-node cluster lose its active node in the middle of traffic
 #   make pictures        draw docs/*.svg anew; the failover is a real one (root)
 #   make bench           what a monitor and a sweep cost
-#   make model           the lock protocol in every interleaving, and its mutants (spin)
+#   make model           the lock protocol in every interleaving, its mutants (spin), and 1,000 runs
+#                        of the model on real files (root)
 #   make histories [N=500] [SEED=1]   random histories of the lock library (root)
 #   make chaos [N=20] [SEED=1] [ONLY=ROUND]   random faults on four clusters, watched (root)
 #   make lint            ruff and mypy
@@ -206,8 +207,9 @@ pictures: lab-packages venv
 bench: test-packages
 	$(PYTHON) -m bench
 
-model: test-packages
+model: test-packages venv
 	$(PYTHON) -m model
+	MODEL_TRACES=1000 $(VENV)/bin/python -m pytest -q tests/model/test_replay.py
 
 # Rounds, bundles of what went wrong and the report end up in CHAOS_DIR.
 N         ?= 20

@@ -30,7 +30,7 @@ SCOPES = (
     ("local", ()),
     ("near expiry", ("NEAR",)),
     ("NFS", ("NFS",)),
-    ("janitor killed", ("CRASH_J",)),
+    ("janitor killed", ("CRASH_J", "IDLE")),
     ("a node's own word", ("WORD",)),
     ("all of these", ("NEAR", "NFS", "CRASH_J")),
 )

@@ -26,9 +26,16 @@ SCOPES: dict[str, tuple[str, ...]] = {
     "NFS": ("NFS", "IDLE"),
     "janitor killed": ("CRASH_J",),
     "a node's own word": ("WORD", "IDLE"),
+    "near expiry, janitor killed": ("NEAR", "CRASH_J"),
     "all of these": ("NEAR", "NFS", "CRASH_J", "WORD"),
     "stalled breaker": ("NEAR", "STALLED_BREAKER"),
     "stalled breaker, janitor killed": ("NEAR", "STALLED_BREAKER", "CRASH_J"),
+}
+
+#: Steps that simulations seldom come by, and the scope in which the checker looks for them.
+SELDOM = {
+    "known": "near expiry, janitor killed", "reuse": "a node's own word",
+    "absent": "stalled breaker", "back": "stalled breaker", "left": "stalled breaker",
 }
 
 _LINE = re.compile(
@@ -89,9 +96,9 @@ def parse(lines: Iterable[str]) -> Trace:
     return tuple(steps)
 
 
-def _spin(place: Path, *arguments: str) -> Trace:
+def _spin(place: Path, *arguments: str, model: Path = MODEL) -> Trace:
     done = subprocess.run(
-        ["spin", "-T", "-DTRACE", *arguments, str(MODEL)],
+        ["spin", "-T", "-DTRACE", *arguments, str(model)],
         cwd=place, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
     )
     trace = parse(done.stdout.splitlines())
@@ -118,6 +125,59 @@ def distinct(number: int, place: Path, first_seed: int = 1) -> Iterator[tuple[st
                 seen.add(trace)
                 yield scope, seed, trace
         seed += 1
+
+
+def _make_checker(place: Path, model: Path, given: Iterable[str], *options: str) -> None:
+    for command in (
+        ["spin", *given, "-a", str(model)],
+        ["cc", "-O0", "-w", "-DSAFETY", *options, "-o", "pan", "pan.c"],
+    ):
+        subprocess.run(command, cwd=place, check=True, stdout=subprocess.DEVNULL)
+
+
+def counterexample(definitions: Iterable[str], place: Path) -> Trace:
+    """The way to the first broken promise of the model with these definitions.
+
+    Raises CalledProcessError where the checker cannot be made, RuntimeError where it finds none.
+    """
+    model = place / MODEL.name
+    model.write_text(MODEL.read_text())
+    given = ["-DTRACE", *(f"-D{each}" for each in definitions)]
+    _make_checker(place, model, given)
+    subprocess.run(["./pan"], cwd=place, check=True, stdout=subprocess.DEVNULL)
+    return _spin(place, "-t", *given[1:], model=model)
+
+
+def leading_to(
+    label: str, definitions: Iterable[str], number: int, place: Path
+) -> Iterator[Trace]:
+    """`number` distinct runs to the model's end with a step `label` in them, as the checker finds
+    them in random searches: for what simulations seldom come by.
+
+    Raises CalledProcessError where the checker cannot be made, RuntimeError where it finds none.
+    """
+    model = place / MODEL.name
+    source = re.sub(
+        rf'SAY\("{label}", \w+\)', r"\g<0>; reached = true", MODEL.read_text()
+    )
+    # Who has reached the goal stands there for ever, which the checker takes for an error.
+    model.write_text(
+        f"bool reached = false;\n{source}\nactive proctype Goal() {{ end: reached -> false }}\n"
+    )
+    given = ["-DTRACE", *(f"-D{each}" for each in definitions)]
+    _make_checker(place, model, given, "-DT_RAND", "-DP_RAND")
+    found: set[Trace] = set()
+    for seed in range(1, 50 * number):
+        subprocess.run(
+            ["./pan", "-A", f"-RS{seed}"], cwd=place, check=True, stdout=subprocess.DEVNULL
+        )
+        trace = _spin(place, "-t", *given[1:], model=model)
+        if trace not in found and any(step.what == label for step in trace):
+            found.add(trace)
+            yield trace
+            if len(found) == number:
+                return
+    raise RuntimeError(f"the checker finds {len(found)} ways to {label}, not {number}")
 
 
 def labels() -> frozenset[str]:

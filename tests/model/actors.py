@@ -31,9 +31,9 @@ from mailman_ha.ocf.call import Call
 from mailman_ha.ocf.deadline import Deadline
 from mailman_ha.ocf.log import Log
 
-from tests.histories import mutants
 from tests.histories.line import Ended, Line
 from tests.locks.interposed_os import SYSTEM_CALLS
+from tests.model import broken_library
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "standin" / "program"))
 from Mailman import LockFile as lockfile21
@@ -181,7 +181,7 @@ class Site:
 
 def janitor(line: Line, site: Site, node: str, mutant: str) -> None:
     """Be the janitor of `node`, by the library, which `mutant` may break."""
-    mutants.apply(mutant)
+    broken_library.apply(mutant)
     one = _Janitor(line, site, node)
     _serve(line, one.gate, one)
 

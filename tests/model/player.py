@@ -10,6 +10,8 @@ processes look like Mailman's, which the library asks of an owner that lives.
 
 from __future__ import annotations
 
+import gc
+import json  # noqa: F401 - so that no janitor has to load it anew
 import os
 import pickle
 import shutil
@@ -49,7 +51,7 @@ STANDS = {
 }
 
 
-class Disagreement(AssertionError):
+class Disagreement(Exception):
     """The files, or what the library does next, are not what the model says."""
 
 
@@ -425,21 +427,30 @@ def replace_node(node: Node, **changes: Any) -> Node:
     return Node(node.name, **fields)
 
 
-def play_all(tasks: list[Task], place: Path, user: tuple[int, int]) -> list[Played]:
-    """Play each task in a directory of its own under `place`."""
-    done = []
+def play_all(
+    tasks: list[Task], place: Path, user: tuple[int, int], until_wrong: bool
+) -> list[Played]:
+    """Play each task in a directory of its own under `place`; with `until_wrong` those of a broken
+    library only up to the first that is not as the model says."""
+    done: list[Played] = []
+    found: set[str] = set()
     for number, task in enumerate(tasks):
+        if task.mutant in found:
+            continue
         top = place / str(number)
         top.mkdir(mode=0o755)
         (top / "state").mkdir()
         done.append(Player(task, top, user).play())
         shutil.rmtree(top)
+        if until_wrong and done[-1].disagreement:
+            found.add(task.mutant)
     return done
 
 
 def main() -> None:
-    tasks, user = pickle.load(sys.stdin.buffer)
-    pickle.dump(play_all(tasks, Path(sys.argv[2]), user), sys.stdout.buffer)
+    tasks, user, until_wrong = pickle.load(sys.stdin.buffer)
+    gc.freeze()
+    pickle.dump(play_all(tasks, Path(sys.argv[2]), user, until_wrong), sys.stdout.buffer)
 
 
 if __name__ == "__main__":
