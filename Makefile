@@ -4,7 +4,8 @@
 #   make test            everything that needs no cluster (sets up what it needs)
 #   make test-cluster    failover on real clusters in namespaces (root; sets up what it needs)
 #   make demo            watch a two-node cluster lose its active node in the middle of traffic
-#   make bench           what a monitor and a sweep cost
+#   make bench [WRITE=docs/bench.md] [PARTS=level-0]   what the agents cost, beside others (root)
+#   make bench-failover [ROUNDS=3]   what a failover adds to Mailman's own cold start (root)
 #   make model           the lock protocol in every interleaving, and its mutants (spin)
 #   make histories [N=500] [SEED=1]   random histories of the lock library (root)
 #   make chaos [N=20] [SEED=1] [ONLY=ROUND]   random faults on four clusters, watched (root)
@@ -25,7 +26,7 @@ PYTHON   ?= /usr/bin/python3
 VENV      = .venv
 AGENTS    = mailman-master qfiles-slice list-lock-janitor
 
-.PHONY: all install uninstall test test-cluster demo bench model histories chaos lint venv test-packages lab-packages \
+.PHONY: all install uninstall test test-cluster demo bench bench-failover model histories chaos lint venv test-packages lab-packages \
     lab-images clean
 
 all:
@@ -111,8 +112,21 @@ test-cluster: lab-packages venv
 demo: lab-packages venv
 	$(VENV)/bin/python -m lab demo
 
-bench: test-packages
-	$(PYTHON) -m bench
+# Real servers for the agents of resource-agents that the monitors are compared to.
+BENCH_PACKAGES = $(TEST_PACKAGES) postgresql postfix
+PARTS ?=
+WRITE ?=
+ROUNDS ?= 3
+
+# In process ids of its own, with a shell that reaps: other Mailmans of the machine stay unseen.
+bench: venv
+	$(call need,$(BENCH_PACKAGES))
+	$(VENV)/bin/python -m tests.mailman3_venv
+	unshare --pid --fork --mount-proc --kill-child /bin/sh -c '"$$@"; exit $$?' sh \
+	    $(VENV)/bin/python -m bench $(PARTS) $(if $(WRITE),--write '$(WRITE)')
+
+bench-failover: lab-packages venv
+	$(VENV)/bin/python -m lab failover --rounds $(ROUNDS)
 
 model: test-packages
 	$(PYTHON) -m model

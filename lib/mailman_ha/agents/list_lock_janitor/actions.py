@@ -61,6 +61,8 @@ def monitor(call: Call) -> Outcome:
     if call.is_probe:
         lock_evidence.note_clock(call)
     if state_file.read(_state_path(call)) is None:
+        if call.is_probe:
+            agent_site.ask_ahead(call)
         return Outcome(codes.NOT_RUNNING)
     try:
         site = _site(call)
