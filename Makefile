@@ -6,7 +6,8 @@
 #   make test-cluster    failover on real clusters in namespaces (root; sets up what it needs)
 #   make demo            watch a two-node cluster lose its active node in the middle of traffic
 #   make pictures        draw docs/*.svg anew; the failover is a real one (root)
-#   make bench           what a monitor and a sweep cost
+#   make bench [WRITE=docs/bench.md] [PARTS=level-0]   what the agents cost, beside others (root)
+#   make bench-failover [ROUNDS=3]   what a failover adds to Mailman's own cold start (root)
 #   make model           the lock protocol in every interleaving, its mutants (spin), and 1,000 runs
 #                        of the model on real files (root)
 #   make histories [N=500] [SEED=1]   random histories of the lock library (root)
@@ -40,7 +41,7 @@ VENV      = .venv
 AGENTS    = mailman-master qfiles-slice list-lock-janitor
 MANUALS   = $(MANUAL) $(SITE_MANUAL) $(AGENTS:%=$(AGENT_MANUALS)/ocf_$(PROVIDER)_%.7)
 
-.PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-cluster demo pictures bench model histories chaos lint venv test-packages lab-packages \
+.PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-cluster demo pictures bench bench-failover model histories chaos lint venv test-packages lab-packages \
     lab-images clean
 
 all:
@@ -204,8 +205,21 @@ pictures: lab-packages venv
 	$(VENV)/bin/python -m pictures.architecture docs/architecture.svg
 	$(VENV)/bin/python -m lab demo --svg docs/failover.svg
 
-bench: test-packages
-	$(PYTHON) -m bench
+# Real servers for the agents of resource-agents that the monitors are compared to.
+BENCH_PACKAGES = $(TEST_PACKAGES) postgresql postfix
+PARTS ?=
+WRITE ?=
+ROUNDS ?= 3
+
+# In process ids of its own, with a shell that reaps: other Mailmans of the machine stay unseen.
+bench: venv
+	$(call need,$(BENCH_PACKAGES))
+	$(VENV)/bin/python -m tests.mailman3_venv
+	unshare --pid --fork --mount-proc --kill-child /bin/sh -c '"$$@"; exit $$?' sh \
+	    $(VENV)/bin/python -m bench $(PARTS) $(if $(WRITE),--write '$(WRITE)')
+
+bench-failover: lab-packages venv
+	$(VENV)/bin/python -m lab failover --rounds $(ROUNDS)
 
 model: test-packages venv
 	$(PYTHON) -m model

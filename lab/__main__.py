@@ -120,6 +120,13 @@ def demo(options: argparse.Namespace) -> int:
     return demonstrate(options.name, options.suite, options.site, options.svg)
 
 
+def failover(options: argparse.Namespace) -> int:
+    """Time fail-overs against Mailman's own cold start; 1 if they add too much."""
+    from .failover_time import measure
+
+    return measure(options.name, options.suite, options.site, options.rounds, say)
+
+
 def chaos(options: argparse.Namespace) -> int:
     """Play the rounds of a campaign; 1 if one broke a promise."""
     from .chaos.campaign import Campaign
@@ -201,6 +208,10 @@ def parser() -> argparse.ArgumentParser:
     on_one = sorted(name for name, site in SITES.items() if not site.on_several_nodes)
     made.add_argument("--site", choices=on_one, default="mailman3")
     made.add_argument("--svg", type=Path, metavar="FILE", help="draw the failover over time")
+    made = command(failover, "failover", "time fail-overs against Mailman's own cold start")
+    made.add_argument("--suite", choices=SUITES, default=SUITES[0])
+    made.add_argument("--site", choices=on_one, default="mailman3")
+    made.add_argument("--rounds", type=int, default=3)
     made = commands.add_parser("chaos", help="random faults on clusters under mail")
     made.add_argument("--faults", type=int, default=20, help="rounds (default: %(default)s)")
     made.add_argument("--seed", type=int, default=1, help="decides all (default: %(default)s)")

@@ -18,6 +18,7 @@ from tests.agents.agent_runs import (
     ClusterPicture,
     NodePicture,
     evidence,
+    identity,
     in_the_place_of_a_runner,
 )
 from tests.installations import Installation, wait_until
@@ -213,6 +214,29 @@ def test_probe_beside_no_mailman_asks_mailman_nothing(
     assert agents.master("monitor", installation, interval=0, before=alone).code == 7
     assert agents.slice("monitor", installation, 1, interval=0, before=alone).code == 7
     assert [path.name for path in agents.state_dir.iterdir()] == ["mailman-ha-clock"]
+
+
+def test_probe_of_the_janitor_asks_mailman_so_that_a_start_need_not(
+    agents: Agents, installation: Installation
+) -> None:
+    assert agents.janitor("monitor", installation, interval=0).code == 7
+    (kept,) = agents.state_dir.glob("mailman-ha-config-*.json")
+    before = identity(kept)
+    assert agents.janitor("start", installation).code == 0
+    assert identity(kept) == before
+
+
+def test_probe_of_the_janitor_ends_in_time_where_mailman_does_not_answer(
+    agents: Agents, make_installation: Callable[..., Installation]
+) -> None:
+    installation = make_installation("standin")
+    (Path(installation.agent_parameters()["prefix"]) / "Mailman" / "mm_cfg.py").write_text(
+        "import time\ntime.sleep(60)\n"
+    )
+    done = agents.janitor("monitor", installation, interval=0, timeout=8)
+    assert (done.code, done.reason) == (7, "")
+    assert done.seconds < 8
+    assert not installation.processes()
 
 
 @pytest.mark.parametrize("where", [NOWHERE, NOWHERE_3], ids=["2.1", "3"])

@@ -19,6 +19,7 @@ QUICK_IMPORTS = {
     "mailman_ha.ocf.deadline",
     "mailman_ha.ocf.environment",
     "mailman_ha.ocf.runtime",
+    "gc",
     "example_agent",
     "example_agent.quick",
     "__future__",

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 
+from mailman_ha.agents import bounded_child
 from mailman_ha.agents.qfiles_slice import state_file as slice_state
 from mailman_ha.evidence import hosts, process_table
 from mailman_ha.evidence.hosts import ThisHost
@@ -22,6 +23,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mailman_ha.ocf.call import Call
 
+#: How long Mailman may take to tell its configuration, when it is needed and when it is only to
+#: be known in time (seconds).
+ASK_SECONDS = 30.0
+ASK_AHEAD_SECONDS = 10.0
+
 
 @record
 class Absent:
@@ -31,8 +37,8 @@ class Absent:
     code: int = codes.ERR_INSTALLED
 
 
-def find_installation(call: Call) -> Installation | Absent:
-    """The installation that the parameters mean, asked for its configuration.
+def find_installation(call: Call, seconds: float = ASK_SECONDS) -> Installation | Absent:
+    """The installation that the parameters mean, asked for its configuration in `seconds`.
 
     Where Mailman or the share it lies on is missing, that comes back as :class:`Absent`, for a
     probe says "not running" there and a start refuses.
@@ -49,7 +55,7 @@ def find_installation(call: Call) -> Installation | Absent:
         asker = _asking_user(call, place)
         call.deadline.doing(f"asking {place.describe()} for its configuration")
         answer = asking.ask(
-            place, call.state_dir, min(call.deadline.remaining(), 30.0),
+            place, call.state_dir, min(call.deadline.remaining(), seconds),
             asker.uid if asker else None, asker.gid if asker else None,
         )
         user = asker or installation.find_user(answer.user, call.text("group") or answer.group)
@@ -59,6 +65,18 @@ def find_installation(call: Call) -> Installation | Absent:
         return Absent(str(error))
     lock_dir = call.text("lock_dir") or os.path.dirname(answer.master_lock)
     return Installation(place, answer, user, os.path.normpath(lock_dir))
+
+
+def ask_ahead(call: Call) -> None:
+    """Have Mailman tell its configuration now, where it can, so that a start finds it kept.
+
+    The janitor's probe does, on every node at its boot: Mailman 3 takes a second, in which after a
+    failover nobody would serve. In a child, since a configuration on a share may hang; whether
+    there is an answer shows when one is needed.
+    """
+    call.deadline.doing("asking Mailman ahead for its configuration")
+    seconds = min(ASK_AHEAD_SECONDS, call.deadline.remaining() / 2)
+    bounded_child.run(lambda: find_installation(call, seconds * 0.8), seconds)
 
 
 def _asking_user(call: Call, place: Location) -> User | None:
@@ -174,7 +192,7 @@ def nothing_runs(call: Call) -> bool:
     """Whether no process of this host is a master or runner of any Mailman.
 
     What a probe asks first: it runs on every node at its boot, once for each resource, and asking
-    Mailman 3 for its configuration takes a second each time.
+    Mailman 3 for its configuration takes a second each time (one of them does: `ask_ahead`).
     """
     call.deadline.doing("reading the table of processes")
     return not any(processes.may_be_daemon(one.arguments) for one in process_table.read_all())

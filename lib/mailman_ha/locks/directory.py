@@ -11,9 +11,7 @@ never opened.
 
 from __future__ import annotations
 
-import errno
 import posix as os  # a light monitor comes here, to which `os` would be dear (ocf.runtime)
-import stat
 import sys
 
 from mailman_ha.locks import grammar
@@ -25,6 +23,10 @@ CONTENT_LIMIT = 4096
 
 #: The directory inside lock_dir into which released files are moved (see `release`).
 QUARANTINE = "mailman-ha.quarantine"
+
+# The type in a file's mode, and that of a regular file: S_IFMT and S_IFREG of <sys/stat.h>.
+_TYPE = 0o170000
+_REGULAR = 0o100000
 
 #: How a file is opened of which nobody knows what it is.
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
@@ -272,7 +274,9 @@ def inspect(directory: int, name: str) -> Inspection:
     file = os.open(name, _HARMLESS, dir_fd=directory)
     try:
         status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
+        if status.st_mode & _TYPE != _REGULAR:
+            import errno
+
             raise OSError(errno.EINVAL, "not a regular file", name)
         content = os.read(file, min(status.st_size, CONTENT_LIMIT) + 1)
     finally:
@@ -286,4 +290,6 @@ def inspect(directory: int, name: str) -> Inspection:
 
 def is_gone(error: OSError) -> bool:
     """Whether `error` means that the file is no longer there (ESTALE too: facts, section 6)."""
+    import errno
+
     return error.errno in (errno.ENOENT, errno.ESTALE)

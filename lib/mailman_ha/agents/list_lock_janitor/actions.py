@@ -72,6 +72,7 @@ def monitor(call: Call) -> Outcome:
     if state_file.read(_state_path(call)) is None:
         if call.is_probe:
             publishing.withdraw(call)
+            agent_site.ask_ahead(call)
         return Outcome(codes.NOT_RUNNING)
     swept_at = time.time()
     try:

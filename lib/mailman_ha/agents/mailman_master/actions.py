@@ -27,6 +27,7 @@ from mailman_ha.agents.site import Absent
 from mailman_ha.evidence import command, ended_processes, process_table
 from mailman_ha.mailman.installation import Installation
 from mailman_ha.mailman.location import VERSION_21
+from mailman_ha.mailman.processes import MailmanProcesses
 from mailman_ha.ocf import codes
 from mailman_ha.ocf.outcome import Outcome, Refusal
 
@@ -34,7 +35,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mailman_ha.mailman.processes import MailmanProcesses
     from mailman_ha.ocf.call import Call
 
 #: Locks in lock_dir that every start of Mailman 3 takes, so that a dead node's delay it.
@@ -230,7 +230,9 @@ def _wait_until_up(
         call.deadline.doing(f"waiting for Mailman to come up ({lacking})")
         lock = observe.look_at_master_lock(call, site)
         ended = starter.poll() is not None
-        found = agent_site.own_processes(call, site)
+        # The table of processes is read only when a master can be there: it is dear, and Mailman
+        # needs the processor now.
+        found = agent_site.own_processes(call, site) if ended or lock.lock else MailmanProcesses()
         seen = Snapshot(site, "", found, None, lock, now=time.time())
         master = judge.holder(seen)
         if master is not None:

@@ -1,0 +1,208 @@
+"""What the cluster adds to Mailman's own cold start: from the fencing to the first delivery.
+
+Two measurements on the same nodes, each beginning on a freshly booted one, while somebody outside
+posts all the time:
+
+* Mailman alone: no cluster, the disk mounted, the address up; from typing Mailman's own start
+  command to the first delivery of a post that came in after it.
+* The cluster: the active node loses its power and stays off; from the fencing, without which
+  nothing may start, to the first such delivery.
+
+What the second takes more than the first is Pacemaker's, Filesystem's, IPaddr2's and ours. How
+long each start action took is asked from the CIB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from .client import Lab, LabFailure
+from .cluster import DOMAIN, VIRTUAL_ADDRESS
+from .sites import ADDRESS, FILESYSTEM, JANITOR, LMTP_PORT, MASTER, Standin21
+from .traffic import Traffic
+
+LIST = f"test@lists.{DOMAIN}"
+RATE = 5.0  # posts a second
+ADDED = 1.0  # seconds that a failover may add to Mailman's own cold start
+STARTS = (FILESYSTEM, JANITOR, ADDRESS, MASTER)
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """Seconds from Mailman's start command to each step."""
+
+    master: float
+    accepted: float
+    delivered: float
+
+
+@dataclass(frozen=True)
+class Failover:
+    """Seconds from the fencing to each step; `starts`: how long each resource's start took."""
+
+    starts: dict[str, float]
+    master: float
+    accepted: float
+    delivered: float
+
+
+def measure(name: str, suite: str, site: str, rounds: int, say: Callable[[str], None]) -> int:
+    """Both measurements, `rounds` times each, and a table; 1 where the failover added too much."""
+    lab = Lab(name, suite, 2, site, say)
+    try:
+        lab.up(owned=True, boot=False)
+        alone = list(cold_starts(lab, rounds))
+        for node in lab.node_names:
+            lab.boot(node)
+        lab.wait_members(120)
+        lab.wait_serving(180)
+        taken_over = [failover(lab) for _ in range(rounds)]
+    finally:
+        lab.down()
+    return report(suite, site, alone, taken_over, say)
+
+
+def cold_starts(lab: Lab, rounds: int) -> Iterator[ColdStart]:
+    """Mailman alone on n1, freshly booted each time."""
+    node = "n1"
+    command = lab.site.start_command(force=False)
+    for number in range(rounds + 1):
+        lab.boot(node, cluster=False)
+        lab.run(node, ["mount", "/dev/shared-disk", lab.site.mount_point])
+        lab.run(node, ["ip", "address", "add", f"{VIRTUAL_ADDRESS}/24", "dev", "eth0"])
+        lab.wait_until("the address answers", lambda: address_answers(lab), 30)
+        if number:
+            with posts(lab) as traffic:
+                began = time.time()
+                lab.run(node, command)
+                yield ColdStart(*steps(lab, traffic, node, began))
+        else:  # the first start of all makes the database
+            lab.run(node, command)
+            lab.wait_until("Mailman runs", lambda: not lab.unmet_promise(), 120)
+            for words in lab.site.create_list(LIST, Standin21.subscribers):
+                lab.run(node, words, timeout=120)
+        lab.wait_until("Mailman runs", lambda: not lab.unmet_promise(), 120)
+        lab.run(node, ["kill", *map(str, lab.daemons()[node]["master"])])
+        lab.wait_until("Mailman has ended", lambda: not lab.daemons(), 120)
+        lab.run(node, ["umount", lab.site.mount_point])
+        lab.kill(node)
+
+
+def failover(lab: Lab) -> Failover:
+    """Cut the active node's power; it boots again at the end."""
+    active = lab.wait_serving(180)
+    (survivor,) = set(lab.node_names) - {active}
+    with lab.staying_off(active), posts(lab) as traffic:
+        began = time.time()
+        lab.kill(active)
+        fenced = lab.wait_until("fenced", lambda: fencing(lab, active, began), 60, 0.05)
+        found = steps(lab, traffic, survivor, fenced)
+        lab.wait_serving(180)
+        durations = start_durations(lab, survivor)
+    lab.wait_members(120)
+    return Failover(durations, *found)
+
+
+def address_answers(lab: Lab) -> bool:
+    """Whether the virtual address answers from outside, be it with a refusal."""
+
+    def refused() -> bool:
+        try:
+            socket.create_connection((VIRTUAL_ADDRESS, LMTP_PORT), timeout=0.3).close()
+        except OSError as trouble:
+            return isinstance(trouble, ConnectionRefusedError)
+        return True
+
+    return lab.from_outside(refused)
+
+
+@contextlib.contextmanager
+def posts(lab: Lab) -> Iterator[Traffic]:
+    """Posts for the length of a with block; all that were accepted must arrive."""
+    traffic = Traffic(lab, LIST, Standin21.subscribers, RATE, label="start")
+    with traffic.flowing():
+        yield traffic
+    tally = traffic.wait_delivered(120)
+    if tally.lost:
+        raise LabFailure(f"{len(tally.lost)} posts were lost")
+
+
+def steps(lab: Lab, traffic: Traffic, node: str, began: float) -> tuple[float, float, float]:
+    """Wait for the first delivery of a post accepted since `began`; seconds until a master was
+    seen on the node, until that post was accepted, and until the first one was delivered."""
+
+    def delivered() -> float:
+        return min(
+            (
+                delivery["time"]
+                for delivery in lab.deliveries()
+                if traffic.accepted.get(delivery["message_id"], 0.0) > began
+            ),
+            default=0.0,
+        )
+
+    moment = lab.wait_until("a post is delivered", delivered, 180)
+    master = next(
+        seen["time"]
+        for seen in lab.observations()
+        if seen["time"] > began and seen["daemons"].get(node, {}).get("master")
+    )
+    accepted = min(when for when in traffic.accepted.values() if when > began)
+    return master - began, accepted - began, moment - began
+
+
+def fencing(lab: Lab, node: str, since: float) -> float:
+    """When the node was fenced, in seconds since the epoch; 0.0: not yet."""
+    return next(
+        (
+            float(event["time"])
+            for event in lab.events()
+            if event["event"] == "fenced" and event["node"] == node and event["time"] > since
+        ),
+        0.0,
+    )
+
+
+def start_durations(lab: Lab, node: str) -> dict[str, float]:
+    """How long the last start action of each resource took on the node (seconds)."""
+    done = lab.run(node, ["cibadmin", "--query", "--scope", "status"])
+    found = {}
+    for state in ElementTree.fromstring(done.stdout).iterfind("node_state"):
+        for resource in state.iterfind(".//lrm_resource") if state.get("uname") == node else ():
+            for operation in resource.iterfind("lrm_rsc_op[@operation='start']"):
+                found[resource.get("id", "")] = int(operation.get("exec-time", "0")) / 1000
+    return found
+
+
+def report(
+    suite: str, site: str, alone: list[ColdStart], taken_over: list[Failover],
+    say: Callable[[str], None],
+) -> int:
+    """The table; 1 where the medians are further apart than ADDED."""
+
+    def row(what: str, own: list[float], ours: list[float]) -> None:
+        cells = [f"{statistics.median(each):6.2f}" if each else "      " for each in (own, ours)]
+        say(f"  {what:<36} {' '.join(f'{cell:>14}' for cell in cells)}".rstrip())
+
+    say("")
+    say(f"  {site} on {suite}, medians of {len(alone)}, s       Mailman alone   the cluster")
+    for resource in STARTS:
+        row(f"start of {resource}", [], [each.starts[resource] for each in taken_over])
+    for step in ("master", "accepted", "delivered"):
+        row(
+            {"master": "until the master is seen", "accepted": "until a post is accepted",
+             "delivered": "until it is delivered"}[step],
+            [getattr(each, step) for each in alone], [getattr(each, step) for each in taken_over],
+        )
+    added = statistics.median(each.delivered for each in taken_over) - statistics.median(
+        each.delivered for each in alone
+    )
+    verdict = "ok" if added <= ADDED else "MISSED"
+    say(f"  added to Mailman's own: {added:.2f} s, limit {ADDED:.1f} s: {verdict}")
+    return 0 if added <= ADDED else 1
