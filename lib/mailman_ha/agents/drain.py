@@ -15,6 +15,7 @@ from __future__ import annotations
 import heapq
 import os
 import signal
+import stat
 import time
 
 from mailman_ha.evidence import process_table
@@ -209,8 +210,15 @@ def _queue_it_came_from(path: str) -> str | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    with open(descriptor, "rb") as file:
-        return shunted.came_from(file)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        with open(descriptor, "rb", closefd=False) as file:
+            return shunted.came_from(file)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def _return(path: str, directory: str, name: str) -> None:
