@@ -12,6 +12,7 @@
 #                        of the model on real files (root)
 #   make histories [N=500] [SEED=1]   random histories of the lock library (root)
 #   make chaos [N=20] [SEED=1] [ONLY=ROUND]   random faults on four clusters, watched (root)
+#   make fuzz [SECONDS=60] [ONLY=SURFACE]   foreign input led by coverage (atheris)
 #   make lint            ruff and mypy
 
 PREFIX   ?= /usr
@@ -41,7 +42,7 @@ VENV      = .venv
 AGENTS    = mailman-master qfiles-slice list-lock-janitor
 MANUALS   = $(MANUAL) $(SITE_MANUAL) $(AGENTS:%=$(AGENT_MANUALS)/ocf_$(PROVIDER)_%.7)
 
-.PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-cluster demo pictures bench bench-failover model histories chaos lint venv test-packages lab-packages \
+.PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-cluster demo pictures bench bench-failover model histories fuzz chaos lint venv test-packages lab-packages \
     lab-images clean
 
 all:
@@ -234,6 +235,14 @@ CHAOS_DIR ?= chaos
 histories: venv
 	PYTHONPATH=lib $(VENV)/bin/python -m tests.histories --histories $(if $(filter file,$(origin N)),500,$(N)) \
 	    --seed $(SEED)
+
+# Seconds for each surface. Atheris is made for some Pythons only; without it hypothesis plays on.
+SECONDS   ?= 60
+
+fuzz: venv
+	@$(VENV)/bin/python -c 'import atheris' 2>/dev/null || $(VENV)/bin/python tests/requirements.py fuzz \
+	    | xargs -d '\n' $(VENV)/bin/python -m pip install -q || echo 'atheris was not installed'
+	PYTHONPATH=lib $(VENV)/bin/python -m tests.fuzz --seconds $(SECONDS) $(ONLY)
 
 chaos: lab-packages venv
 	$(VENV)/bin/python -m lab chaos --faults $(N) --seed $(SEED) \

@@ -7,13 +7,23 @@ from typing import Any
 
 import pytest
 from mailman_ha.cli.lock_rows import LockRow
-from mailman_ha.cli.slice_rows import Part, QueueSeen, ResourceOnQueue, Seen, parts
+from mailman_ha.cli.slice_rows import (
+    MOST_GEOMETRIES,
+    MOST_OVERLAPS,
+    Part,
+    QueueSeen,
+    ResourceOnQueue,
+    Seen,
+    geometries,
+    parts,
+)
 from mailman_ha.queues.entries import Backlog
-from mailman_ha.queues.slices import Slice
+from mailman_ha.queues.slices import Slice, overlap
 
 from tests.agents.agent_runs import ClusterPicture, NodePicture
 from tests.agents.slice_fixture import COUNT, Sliced
 from tests.cli.operator_runs import NOBODY, CommandRun, Operator, resource_xml, slices_xml
+from tests.fuzz.surface import bounded
 
 
 def rows(done: CommandRun) -> dict[tuple[str, int, int], dict[str, Any]]:
@@ -276,3 +286,29 @@ def test_claims_of_absurd_geometries_cost_nothing() -> None:
     told = seen(hostile, ())
     assert len(told) == 300
     assert all(part.waiting is None for part in told)
+
+
+@pytest.mark.parametrize("overlapping", [True, False])
+def test_thousands_of_planted_claims_are_told_of_at_once(overlapping: bool) -> None:
+    """Whoever may write into the lock directory can make as many claims as he likes."""
+    row = LockRow("x", "lock", "unknown", "why", "remedy", True, "far.example", None, 5)
+    claims = {
+        ("in", Slice(0, number + 1) if overlapping else Slice(number, 4000)): row
+        for number in range(4000)
+    }
+    with bounded(3.0):
+        told = parts(Seen((QueueSeen("in", 0, None, {}),), claims, None, (), 0.0))
+        assert len(geometries("in", 0, claims, ())) <= MOST_GEOMETRIES
+    assert len(told) == 4000
+    found = [finding for part in told for finding in part.findings if "overlap" in finding.what]
+    assert bool(found) == overlapping and len(found) <= MOST_OVERLAPS * len(told)
+
+
+def test_claim_that_overlaps_many_others_is_found_from_either_side() -> None:
+    row = LockRow("x", "lock", "alive", "why", "", False, "n1", "n1", 5)
+    slices = [Slice(0, 1), *(Slice(number, 64) for number in range(64)), Slice(1, 3)]
+    claims = {("in", slice): row for slice in slices}
+    for part in parts(Seen((QueueSeen("in", 0, None, {}),), claims, None, (), 0.0)):
+        beside = [finding for finding in part.findings if finding.what.startswith("overlap")]
+        others = [one for one in slices if one != part.slice and overlap(one, part.slice)]
+        assert len(beside) == min(len(others), MOST_OVERLAPS) > 0

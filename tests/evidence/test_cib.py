@@ -16,6 +16,8 @@ from mailman_ha.evidence import cib, cluster, command
 from mailman_ha.evidence.cib import ResourceInCib
 from mailman_ha.evidence.cluster import NoClusterEvidence
 
+from tests.fuzz.surface import bounded
+
 with_pacemaker = pytest.mark.skipif(
     not (shutil.which("cibadmin") and shutil.which("crm_resource")), reason="no Pacemaker here"
 )
@@ -489,3 +491,26 @@ def test_no_cluster_is_believed_only_where_pacemaker_has_never_run(
                 cib.ask(5.0)
             assert refusal.value.none_here == (not ran)
         (tmp_path / "cib.xml").unlink()
+
+
+@pytest.mark.parametrize("inherited", ["template", "group"])
+def test_attributes_of_thousands_inherited_by_thousands_are_refused_in_time(inherited: str) -> None:
+    pairs = "".join(f'<nvpair name="p{number}" value="v"/>' for number in range(5000))
+    attributes = f'<instance_attributes id="i">{pairs}</instance_attributes>'
+    if inherited == "template":
+        users = "".join(f'<primitive id="r{number}" template="t"/>' for number in range(5000))
+        text = f'<template id="t" class="ocf" type="x">{attributes}</template>{users}'
+    else:
+        users = "".join(f'<primitive id="r{n}" class="ocf" type="x"/>' for n in range(5000))
+        text = f'<group id="g">{attributes}{users}</group>'
+    with bounded(2.0), pytest.raises(NoClusterEvidence, match="more attributes than any cluster"):
+        cib.parse(f"<resources>{text}</resources>".encode())
+
+
+def test_large_cluster_is_read() -> None:
+    pairs = "".join(f'<nvpair name="p{number}" value="v"/>' for number in range(30))
+    text = "".join(
+        f'<primitive id="r{n}" class="ocf" type="x"><instance_attributes id="i{n}">{pairs}'
+        "</instance_attributes></primitive>" for n in range(2000)
+    )
+    assert len(cib.parse(f"<resources>{text}</resources>".encode())) == 2000

@@ -270,3 +270,8 @@ def test_a_verdict_gets_the_skew_in_the_direction_in_which_it_uses_it() -> None:
     assert clocks.judge_skew(100.0, 160.0, 100.0) == ClockSkew(60.0, clocks.GRANULARITY)
 
 
+@pytest.mark.parametrize("line", ["boot 1700000000.123 1e999", "boot inf -", "boot nan nan",
+                                  "boot - 5"])
+def test_times_that_no_clock_shows_are_no_history(tmp_path: Path, line: str) -> None:
+    (tmp_path / "clock").write_text(line)
+    assert clocks.read_history(str(tmp_path / "clock")) is None

@@ -302,3 +302,9 @@ def test_who_may_not_look_whether_pacemaker_ran_takes_it_that_it_did(
         assert done.stdout.strip() == str(closed)
     finally:
         os.rmdir(place)
+
+
+@pytest.mark.parametrize("offset", ["+99:99", "-99:99", "-24:00", "+00:60"])
+def test_time_with_an_offset_that_no_place_has_is_none(offset: str) -> None:
+    """-99:99 would make a fencing look four days younger, and a lock taken since look released."""
+    assert cluster.parse_time(f"2026-11-23 19:00:45{offset}") is None

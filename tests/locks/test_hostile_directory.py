@@ -306,3 +306,14 @@ def test_the_locks_of_the_dead_are_found_among_very_many_strangers_files(
     assert not pair.lock.exists() and master.is_untouched()
     assert len(report.kept) == strangers // 2 + 1
     assert len(share.names()) == strangers + 2
+
+
+def test_lock_with_thousands_of_claims_is_told_of_in_a_sentence(share: Share) -> None:
+    """An exit reason of a megabyte helps nobody, and Pacemaker would keep it in the CIB."""
+    pid = dead_pid()
+    share.lock("test.lock", pid=pid, content=b"/etc/passwd")
+    for number in range(2000):
+        share.link("test.lock", f"test.lock.{HERE}.{pid}.{number + 10}")
+    (kept,) = timed_sweep(share).kept
+    assert len(kept.sentence()) < 1000
+    assert f"pid {pid} on host {HERE}" in kept.sentence() and "others" in kept.sentence()

@@ -463,3 +463,15 @@ def test_lock_about_to_expire_is_safe_from_claimants_while_it_is_released(share:
 
     share.release(pair, still_dead=still_dead)
     assert seen[0] > time.time() + release.PUSH / 2 > time.time() + holding.CLOCK_SLOP
+
+
+@pytest.mark.parametrize("days", [30_000, 375_000, 401_500, 500_000, 630_000, 999_999, 10**18 - 1])
+def test_nothing_is_removed_where_all_is_to_be_kept_for_centuries(share: Share, days: int) -> None:
+    """The year 926, 1,100 years ago, has three digits and compares as a later one."""
+    refusal_free = share.lock(LOCK)
+    share.sweep()
+    assert not refusal_free.lock.exists()
+    (share.quarantine / aged(5000 * 86400.0, "7.old.lock")).write_text("")
+    before = names_in(share)
+    assert purge(share, days * 86400.0) == 0
+    assert names_in(share) == before

@@ -7,6 +7,7 @@ pushing its expiry or renaming it changes the ctime.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -18,6 +19,7 @@ import pytest
 from mailman_ha.evidence.cluster import Node
 from mailman_ha.locks import directory, holding, release
 
+from tests.fuzz.watch import Watch
 from tests.locks.interposed_os import InterposedOs
 from tests.locks.peer import Peer
 from tests.locks.share import HERE, Pair, Share, dead_pid
@@ -259,3 +261,42 @@ def test_maintenance_mode_leaves_an_interrupted_release_alone(share: Share) -> N
     share.maintenance = False
     share.sweep()
     assert share.names() == set() and len(share.evidence()) == 1
+
+
+def note(share: Share, pair: Pair, **changes: object) -> Path:
+    """A note as a release writes it, with what an attacker changes, and no release behind it."""
+    status = os.stat(pair.lock)
+    fields = {
+        "name": LOCK, "inode": status.st_ino, "prefix": f"20260101T000000Z.{status.st_ino}.",
+        "claims": [], "links": 2, "content": pair.lock.read_bytes().hex(),
+        "expires_ns": [1, 2], "line": {}, **changes,
+    }
+    share.quarantine.mkdir(mode=0o750, exist_ok=True)
+    os.chown(share.quarantine, share.user.uid, share.user.gid)
+    path = share.quarantine / f"unfinished.{status.st_ino}"
+    path.write_text(json.dumps(fields))
+    os.chown(path, share.user.uid, share.user.gid)
+    return path
+
+
+@pytest.mark.parametrize("changes", [
+    {"name": "\ud800"}, {"claims": ["\ud800"]}, {"prefix": "\ud800"}, {"name": ".."}, {"name": "."},
+    {"name": "x" * 256}, {"claims": [".."]}, {"prefix": "x" * 300}, {"name": ""},
+    {"prefix": "evidence.", "name": "jsonl"}, {"prefix": ".", "name": "."}, {"prefix": "",
+                                                                             "name": "x"},
+    {"inode": [1]}, {"inode": None},
+], ids=lambda changes: repr(changes)[:40])
+def test_planted_note_with_names_that_no_release_gives_is_forgotten(
+    share: Share, changes: dict[str, object]
+) -> None:
+    """A name that is no name ended each sweep with a traceback; `..` opened the directory above."""
+    pair = share.lock(LOCK, host="n2", pid=7)
+    planted = note(share, pair, **changes)
+    evidence = share.quarantine / "evidence.jsonl"
+    evidence.write_text('{"released": "precious"}\n')
+    os.chown(evidence, share.user.uid, share.user.gid)
+    with Watch(share.path, (share.state, share.top / "log")):
+        report = share.sweep(seconds=10.0)
+    assert report.problems == () and pair.is_untouched()
+    assert not planted.exists()
+    assert share.evidence() == [{"released": "precious"}]

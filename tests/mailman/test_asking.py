@@ -293,3 +293,23 @@ def test_program_without_an_interpreter_is_refused(tmp_path: Path, line: bytes) 
         asking.interpreter(str(tmp_path / "program"))
     with pytest.raises(CannotAsk, match="cannot be read"):
         asking.interpreter(str(tmp_path / "nothing"))
+
+
+def test_answer_with_more_runners_than_can_be_counted_is_refused() -> None:
+    runners = [[f"r{number}", asking.GREATEST_SLICES] for number in range(50_000)]
+    with pytest.raises(CannotAsk, match="have more than"):
+        parse(runners=runners)
+
+
+@pytest.mark.parametrize("name", ["in\ud800", "in\0", "in\nlock_dir=/"])
+def test_names_that_cannot_be_handed_to_the_system_are_refused(name: str) -> None:
+    with pytest.raises(CannotAsk, match="lacks its runners"):
+        parse(runners=[[name, 1]])
+    with pytest.raises(CannotAsk, match="lacks its queues"):
+        parse(queues={name: "/q"})
+
+
+def test_refusal_of_a_number_of_thousands_of_digits_is_a_short_sentence() -> None:
+    with pytest.raises(CannotAsk) as refused:
+        asking.parse(json.dumps(SOUND).replace('["ArchRunner", 1]', f'["a", {"9" * 4000}]'))
+    assert len(str(refused.value)) < 200

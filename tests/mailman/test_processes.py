@@ -12,6 +12,8 @@ from mailman_ha.mailman import processes
 from mailman_ha.mailman.location import Location
 from mailman_ha.mailman.processes import MASTER, RUNNER, RememberedMaster, Role
 
+from tests.fuzz.surface import bounded
+
 P21 = Location("2.1", ("/usr/local/mailman/bin",), prefix="/usr/local/mailman")
 DEBIAN21 = Location(
     "2.1", ("/var/lib/mailman/bin", "/usr/lib/mailman/bin"), prefix="/var/lib/mailman"
@@ -184,7 +186,7 @@ def test_workers_of_the_rest_runner_come_last_and_are_no_second_runner() -> None
     ]
     found = processes.select(table, [P3], MAILMAN)
     assert [one.pid for one in found.runners] == [30, 33, 31, 32]
-    workers = [processes.is_worker(one, found.runners) for one in found.runners]
+    workers = [one.pid in processes.workers(found.runners) for one in found.runners]
     assert workers == [False, False, True, True]
 
 
@@ -192,7 +194,7 @@ def test_two_runners_of_one_slice_are_two(
 ) -> None:
     table = [process(30, RUNNER_3 + "in:0:1"), process(31, RUNNER_3 + "in:0:1")]
     found = processes.select(table, [P3], MAILMAN)
-    assert not any(processes.is_worker(one, found.runners) for one in found.runners)
+    assert not processes.workers(found.runners)
 
 
 def test_session_of_the_remembered_master_is_its_own_and_no_later_ones() -> None:
@@ -249,3 +251,15 @@ def test_daemon_of_any_mailman_is_known_by_its_name(
     arguments: tuple[str, ...], daemon: bool
 ) -> None:
     assert processes.may_be_daemon(arguments) is daemon
+
+
+def test_table_of_thousands_of_runners_is_sorted_at_once() -> None:
+    """Mailman's user may start as many as the kernel lets him."""
+    words = ("/usr/bin/python2", "/usr/local/mailman/bin/qrunner", "--runner=IncomingRunner:0:1")
+    table = [
+        Process(ProcessStat(pid, "S", pid // 2, 1, 1, 5), words, 0, "/") for pid in range(2, 8000)
+    ]
+    with bounded():
+        found = processes.select(table, (P21,))
+        assert len(found.runners) == len(table)
+        assert len(processes.workers(found.runners)) == len(table) - 2

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import subprocess
+import sys
 from email.message import Message
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mailman_ha.queues import shunted
 from mailman_ha.queues.shunted import Origin
+
+from tests.fuzz.surface import bounded
 
 
 def entry(metadata: object, protocol: int = pickle.HIGHEST_PROTOCOL) -> io.BytesIO:
@@ -56,3 +60,57 @@ def test_code_in_a_shunted_entry_is_not_run(tmp_path: Path) -> None:
 def test_garbage_is_no_entry(garbage: bytes, after_a_message: bool) -> None:
     before = pickle.dumps("message") if after_a_message else b""
     assert shunted.origin(io.BytesIO(before + garbage)) == Origin()
+
+
+# Entries that are made to hold the reader up, behind a message that is none.
+BEFORE = b"N."
+#: {((((), ()), ((), ())), ...): 1}, forty deep: the hash of the key takes 2^40 steps.
+ENDLESS_HASH = b"}()" + b"2\x86" * 40 + b"K\x01s."
+#: Puts None into place 2^26 of a memo of as many places.
+GREAT_MEMO = b"Nr\x00\x00\x00\x04."
+
+
+def test_key_whose_hash_never_ends_holds_nobody_up() -> None:
+    with bounded():
+        assert shunted.origin(io.BytesIO(BEFORE + ENDLESS_HASH)) == Origin()
+
+
+def test_number_of_a_million_digits_and_a_million_lists_hold_nobody_up() -> None:
+    with bounded():
+        for metadata in (b"I" + b"9" * 1_000_000 + b"\n.", b"]" * 5_000_000 + b"."):
+            assert shunted.origin(io.BytesIO(BEFORE + metadata)) == Origin()
+
+
+@pytest.mark.parametrize("metadata", [GREAT_MEMO, b"\x8d" + (1 << 40).to_bytes(8,
+                                                                               "little") + b"x."],
+                         ids=["memo", "string"])
+def test_ten_bytes_do_not_fill_the_memory(metadata: bytes) -> None:
+    code = (
+        "import io, resource, sys; sys.path.insert(0, sys.argv[1]); "
+        "from mailman_ha.queues import shunted; "
+        "shunted.origin(io.BytesIO(bytes.fromhex(sys.argv[2]))); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    library = str(Path(shunted.__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, library, (BEFORE + metadata).hex()],
+        capture_output=True, text=True, check=True,
+    )
+    assert int(done.stdout) < 100_000, "kB"
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_queue_is_found_where_its_name_stands_there_before(protocol: int) -> None:
+    """A pickle writes the same text once, and then says where it was."""
+    name = "in"
+    for metadata in ({"a": name, "b": "whichq", "whichq": name}, {"whichq": "".join(("i", "n"))}):
+        assert shunted.origin(entry(metadata, protocol)) == Origin("in")
+
+
+def test_directory_that_is_called_like_a_shunted_entry_is_none(tmp_path: Path) -> None:
+    for make in (os.mkdir, os.mkfifo):
+        path = str(tmp_path / make.__name__)
+        make(path)
+        before = os.listdir("/proc/self/fd")
+        assert shunted.origin_of(path) == Origin()
+        assert len(os.listdir("/proc/self/fd")) == len(before), "a descriptor was left open"

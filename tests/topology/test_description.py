@@ -12,6 +12,8 @@ from mailman_ha.topology import description, document, keys
 from mailman_ha.topology.document import NotSound
 from mailman_ha.topology.site import TIMEOUTS, Address, Device, Node, Queue, Share
 
+from tests.fuzz.surface import bounded
+
 from . import sites
 
 GOOD = """\
@@ -287,3 +289,25 @@ def test_every_key_is_in_the_readme() -> None:
              keys.DEVICE)
     every = {name for part in known for name in keys.names(part)} | {*keys.PARAMETERS, *TIMEOUTS}
     assert [key for key in sorted(every) if not re.search(rf"\b{key}\b", chapter)] == []
+
+
+@pytest.mark.parametrize("text", [
+    "nodes: [" + ",".join(f"n{number}" for number in range(9000)) + "]",
+    "nodes: [" + "a," * 30_000 + "]",
+    "".join(f"k{number}: 1\n" for number in range(6000)),
+    "a: !x b\n" * 5000,
+    "nodes: [a, b]\nslices:\n" + "".join(f" q{number}: 4\n" for number in range(5000)),
+    "nodes: [" + ",".join(f"n{n}" for n in range(4000)) + "]\nmailman: {version: 3}\nshare: none\n"
+    "slices: {in: {slices: 4, prefer: [" + ",".join(f"m{n}" for n in range(4000)) + "]}}\n",
+], ids=lambda text: text[:16])
+def test_thousands_of_mistakes_are_not_all_told_and_take_no_longer(text: str) -> None:
+    with bounded(3.0):
+        told = mistakes(text)
+    assert 1 <= len(told) <= document.MOST_MISTAKES + 1
+    if len(told) > document.MOST_MISTAKES:
+        assert any("may have more mistakes than these" in line for line in told)
+
+
+def test_days_that_the_agents_do_not_understand_are_a_mistake() -> None:
+    text = GOOD.replace("version: 3", f"version: 3\n  quarantine_keep: {'9' * 30}")
+    assert any("mailman.quarantine_keep" in line for line in mistakes(text))

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _LIMIT = 16384
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
+#: The greatest uid and gid; one more means "leave it as it is" to setuid(2) and its like.
+GREATEST_ID = (1 << 32) - 2
+
 
 def path(state_dir: str, agent_name: str, instance: str, kind: str = "state") -> str:
     """Where `agent_name` keeps its file of this `kind` for the resource `instance`."""
@@ -36,6 +39,14 @@ def read(file_path: str) -> dict[str, str] | None:
         if equals:
             found[name.decode("ascii", "replace")] = value.decode(_ENCODING, _ERRORS)
     return found
+
+
+def number(text: str, greatest: int = (1 << 64) - 1) -> int:
+    """The number in a value, written in decimal digits. Raises ValueError for what the system has
+    no such number for: a file cut short or scribbled on must not end as an OverflowError later."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 20) or int(text) > greatest:
+        raise ValueError(f"no number from 0 to {greatest}")
+    return int(text)
 
 
 def write(file_path: str, values: Mapping[str, object]) -> None:

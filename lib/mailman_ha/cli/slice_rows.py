@@ -6,14 +6,17 @@ one of the master's, whose claim is the master's lock.
 
 from __future__ import annotations
 
+import bisect
+import itertools
+
 from mailman_ha.cli import lock_rows
 from mailman_ha.ocf.escape import escape
 from mailman_ha.ocf.record import record
-from mailman_ha.queues.slices import Slice, overlap
+from mailman_ha.queues.slices import Slice, bounds, overlap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from mailman_ha.cli.lock_rows import LockRow
@@ -21,6 +24,13 @@ if TYPE_CHECKING:
 
 #: More parts than this of one queue are not listed one by one.
 MOST_PARTS = 4096
+
+#: Claims may divide a queue in more ways than this, for anybody can make one; it is not listed
+#: again for each.
+MOST_GEOMETRIES = 16
+
+#: So many claims that overlap one part are told.
+MOST_OVERLAPS = 8
 
 
 @record
@@ -98,21 +108,48 @@ def parts(seen: Seen) -> tuple[Part, ...]:
     """Every part of every queue that somebody serves, is configured to serve, or should."""
     told = []
     for queue in seen.queues:
+        held = _Held(
+            (slice, row) for (name, slice), row in seen.claims.items()
+            if name == queue.name and not lock_rows.is_dead(row)
+        )
         for part in _parts_of(queue, seen):
-            told.append(_part(queue, part, seen))
+            told.append(_part(queue, part, seen, held))
     return tuple(told)
+
+
+class _Held:
+    """The claims on one queue whose owners are not proven dead, by the hashes that they hold: of
+    thousands, those that overlap one part are found without looking at each."""
+
+    def __init__(self, claims: Iterable[tuple[Slice, LockRow]]) -> None:
+        self.claims = sorted(claims, key=lambda one: bounds(one[0]))
+        self._lowest = [bounds(slice)[0] for slice, _ in self.claims]
+        # The highest hash that any claim up to this one holds.
+        highest = [bounds(slice)[1] for slice, _ in self.claims]
+        self._reach = list(itertools.accumulate(highest, max))
+
+    def beside(self, part: Slice) -> list[tuple[Slice, LockRow]]:
+        """Those that overlap `part` and are not on just that; at most MOST_OVERLAPS."""
+        lowest, highest = bounds(part)
+        first = bisect.bisect_left(self._reach, lowest)
+        end = bisect.bisect_right(self._lowest, highest)
+        return list(itertools.islice(
+            (one for one in self.claims[first:end] if one[0] != part and overlap(one[0], part)),
+            MOST_OVERLAPS,
+        ))
 
 
 def geometries(name: str, master_slices: int, claims: Mapping[tuple[str, Slice], LockRow],
                resources: tuple[ResourceOnQueue, ...] | None) -> set[int]:
     """All numbers of slices that anybody divides the queue into; 1 where nobody does."""
-    counts = {slice.count for queue, slice in claims if queue == name}
-    counts |= {
+    claimed = {slice.count for queue, slice in claims if queue == name}
+    counts = {
         one.count for one in resources or ()
         if one.queue == name and one.count is not None and not one.disabled
     }
     if master_slices:
         counts.add(master_slices)
+    counts |= set(sorted(claimed)[:MOST_GEOMETRIES])
     return {count for count in counts if 0 < count <= MOST_PARTS} or {1}
 
 
@@ -132,7 +169,7 @@ def _on(queue: QueueSeen, seen: Seen) -> tuple[ResourceOnQueue, ...]:
     return tuple(one for one in seen.resources or () if one.queue == queue.name)
 
 
-def _part(queue: QueueSeen, part: Slice, seen: Seen) -> Part:
+def _part(queue: QueueSeen, part: Slice, seen: Seen, held: _Held) -> Part:
     mine = tuple(
         one for one in _on(queue, seen)
         if not one.disabled and one.count == part.count and part.number in one.numbers
@@ -145,8 +182,8 @@ def _part(queue: QueueSeen, part: Slice, seen: Seen) -> Part:
     findings = []
     if queue.trouble:
         findings.append(Finding(queue.trouble, "mend that; try as root"))
-    findings += _claim_findings(claim, mine, by_master, part, queue, seen)
-    findings += _configuration_findings(mine, by_master, part, queue, seen)
+    findings += _claim_findings(claim, mine, part, queue, seen, held)
+    findings += _configuration_findings(mine, by_master, part, queue, seen, held)
     if not mine and not by_master and claim is None:
         findings += _unserved(queue, part, entries, seen)
     if by_master and claim is None and not mine:
@@ -163,8 +200,8 @@ def _part(queue: QueueSeen, part: Slice, seen: Seen) -> Part:
 
 
 def _claim_findings(
-    claim: LockRow | None, mine: tuple[ResourceOnQueue, ...], by_master: bool, part: Slice,
-    queue: QueueSeen, seen: Seen,
+    claim: LockRow | None, mine: tuple[ResourceOnQueue, ...], part: Slice, queue: QueueSeen,
+    seen: Seen, held: _Held,
 ) -> list[Finding]:
     findings = []
     if claim is None:
@@ -188,22 +225,23 @@ def _claim_findings(
             f"end that runner (there: kill {claim.pid}), or configure the resource again"
             if claim.pid is not None else "find out who made the claim",
         ))
-    for (name, other), row in seen.claims.items():
-        if (
-            name == queue.name and other != part and overlap(other, part)
-            and not lock_rows.is_dead(row) and not lock_rows.is_dead(claim)
-        ):
-            findings.append(Finding(
-                f"overlap: {lock_rows.owner(row)} works on {name}:{other.number}:{other.count}",
+    if not lock_rows.is_dead(claim):
+        findings += [
+            Finding(
+                f"overlap: {lock_rows.owner(row)} works on "
+                f"{queue.name}:{other.number}:{other.count}",
                 "stop one of the two",
-            ))
+            )
+            for other, row in held.beside(part)
+        ]
     if queue.master_slices and not lock_rows.is_dead(claim):
         findings.append(_besides_the_master(queue))
     return findings
 
 
 def _configuration_findings(
-    mine: tuple[ResourceOnQueue, ...], by_master: bool, part: Slice, queue: QueueSeen, seen: Seen
+    mine: tuple[ResourceOnQueue, ...], by_master: bool, part: Slice, queue: QueueSeen, seen: Seen,
+    held: _Held,
 ) -> list[Finding]:
     findings = []
     on_queue = [one for one in _on(queue, seen) if not one.disabled]
@@ -233,10 +271,7 @@ def _configuration_findings(
                 f"not {part.count}",
                 f"set instances: {part.count} in [runner.{queue.name}] on every node",
             ))
-        if queue.master_slices and not any(
-            name == queue.name and not lock_rows.is_dead(row)
-            for (name, _), row in seen.claims.items()
-        ):
+        if queue.master_slices and not held.claims:
             findings.append(_besides_the_master(queue))
     elif any(one.count == part.count for one in on_queue):
         findings.append(Finding(

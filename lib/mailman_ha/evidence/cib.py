@@ -30,6 +30,10 @@ _NOT_CONNECTED = 102
 #: Pacemaker's own depth is three: a primitive in a group in a clone.
 _GREATEST_DEPTH = 8
 
+#: No cluster has more attributes, with those of a template or a group counted for each resource
+#: that has them: a document of 4 MB could hold thousands of millions, and reading them take hours.
+_MOST_ATTRIBUTES = 500_000
+
 _INFINITY = 1_000_000
 
 _CLONES = ("clone", "master")
@@ -112,6 +116,7 @@ class _Resources:
 
     def __init__(self, root: ElementTree.Element, section: ElementTree.Element) -> None:
         self._section = section
+        self._attributes = 0
         self._named: dict[tuple[str, str], ElementTree.Element] = {}
         self._templates: dict[str, ElementTree.Element] = {}
         for element in root.iter():
@@ -225,14 +230,23 @@ class _Resources:
             for one in map(self._resolved, element.findall(kind))
             if (one.find("rule") is not None) == with_rule
         ]
+        self._count(sets)
         sets.reverse()  # of equal scores the last shall stand first, and sorting keeps their order
         sets.sort(key=_score, reverse=True)
         for one in sets:
-            for pair in one.findall("nvpair"):
+            pairs = one.findall("nvpair")
+            self._count(pairs)
+            for pair in pairs:
                 meant = self._resolved(pair)
                 name, value = pair.get("name", meant.get("name")), meant.get("value")
                 if name and value is not None and value != "#default":
                     yield name, value
+
+    def _count(self, more: list[ElementTree.Element]) -> None:
+        """Raises NoClusterEvidence where more is to be read than any cluster has."""
+        self._attributes += len(more)
+        if self._attributes > _MOST_ATTRIBUTES:
+            raise NoClusterEvidence("cibadmin printed more attributes than any cluster has")
 
     def _resolved(self, element: ElementTree.Element) -> ElementTree.Element:
         """What an ``id-ref`` stands for; the element itself where it is none, or leads nowhere."""

@@ -7,6 +7,7 @@ touched and its mtime compared with the clock around the touch (facts, section 6
 
 from __future__ import annotations
 
+import math
 import os
 import time
 
@@ -100,10 +101,11 @@ def read_history(path: str) -> ClockHistory | None:
         with open(path, encoding="ascii") as file:
             fields = file.read(200).split()
         boot, booted_at, stepped_at = fields
-        return ClockHistory(
-            boot, float(booted_at), None if stepped_at == "-" else float(stepped_at)
-        )
-    except (OSError, ValueError):
+        times = [float(text) for text in (booted_at, stepped_at) if text != "-"]
+        if not all(map(math.isfinite, times)):
+            return None
+        return ClockHistory(boot, times[0], times[1] if stepped_at != "-" else None)
+    except (OSError, ValueError, IndexError):
         return None
 
 

@@ -171,6 +171,8 @@ def parse_time(text: str) -> float | None:
         hours, minutes = text[-5:-3], text[-2:]
         if not (hours + minutes).isascii() or not (hours + minutes).isdigit():
             return None
+        if int(hours) > 23 or int(minutes) > 59:
+            return None
         offset = (int(hours) * 3600 + int(minutes) * 60) * (-1 if text[-6] == "-" else 1)
         text = text[:-6].rstrip()
     else:

@@ -2,16 +2,15 @@
 
 A save writes ``config.pck.tmp.HOST.PID`` and renames it to ``config.pck`` (contract, section 4).
 What a crash leaves is a temporary file, and with the older order of steps no ``config.pck`` at
-all. The files are pickles, and loading one runs code: they are walked with pickletools, which
-executes nothing.
+all. The files are pickles, and loading one runs code: they are walked over, which executes nothing.
 """
 
 from __future__ import annotations
 
 import os
-import pickletools
 import stat
 
+from mailman_ha.evidence import pickle_walk
 from mailman_ha.locks import grammar
 from mailman_ha.locks.grammar import Owner
 from mailman_ha.ocf.record import record
@@ -19,7 +18,7 @@ from mailman_ha.ocf.record import record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, BinaryIO
+    from typing import BinaryIO
 
 CONFIG = "config.pck"
 PARTIAL = "config.pck.tmp."
@@ -27,12 +26,8 @@ PARTIAL = "config.pck.tmp."
 #: A greater file is no list's configuration (bytes; a list of 100,000 members has some 20 MB).
 GREATEST_CONFIG = 256 << 20
 
-#: The longest string and the longest number in decimal digits of a list's configuration (bytes).
+#: The longest string of a list's configuration (bytes).
 GREATEST_STRING = 16 << 20
-GREATEST_NUMBER = 4096
-
-#: Opcodes of pickle with a number in digits as argument.
-_NUMBERS = frozenset((b"I", b"L", b"F", b"g", b"p"))
 
 # What to do with a half-finished save.
 LEAVE = "leave"
@@ -134,39 +129,13 @@ def is_whole(file: BinaryIO, go_on: Callable[[], bool]) -> bool:
     if not stat.S_ISREG(status.st_mode) or not 0 < status.st_size <= GREATEST_CONFIG:
         return False
     last = None
-    reader: Any = _Bounded(file)
     try:
-        for count, (opcode, _, _) in enumerate(pickletools.genops(reader)):
-            last = opcode.name
+        for count, (last, _) in enumerate(pickle_walk.opcodes(file, GREATEST_STRING)):  # noqa: B007
             if count % 4096 == 0 and not go_on():
                 return False
     except Exception:  # a torn pickle can break the walk in any way
         return False
     return last == "STOP" and file.tell() == status.st_size
-
-
-class _Bounded:
-    """A file as pickletools reads it, refusing what no list's configuration holds.
-
-    A string of 256 MB fills memory, and a number of a million digits takes hours to convert
-    before Python 3.11, without `go_on` ever being asked.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._last = b""
-
-    def read(self, size: int) -> bytes:
-        if size > GREATEST_STRING:
-            raise ValueError("a string too long for a list's configuration")
-        self._last = self._file.read(size)
-        return self._last
-
-    def readline(self) -> bytes:
-        # The byte read last is the opcode whose argument the line is.
-        return self._file.readline(
-            GREATEST_NUMBER if self._last in _NUMBERS else GREATEST_STRING
-        )
 
 
 def finish(directory: int, save: HalfSave) -> bool:

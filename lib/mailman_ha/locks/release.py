@@ -27,14 +27,14 @@ import stat
 import time
 
 from mailman_ha.locks import directory as lock_directory
-from mailman_ha.locks import holding
+from mailman_ha.locks import grammar, holding
 from mailman_ha.locks.directory import QUARANTINE, Inspection, is_gone
 from mailman_ha.ocf.escape import escape
 from mailman_ha.ocf.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 EVIDENCE_LOG = "evidence.jsonl"
@@ -428,12 +428,14 @@ class Quarantine:
                 found["links"], bytes.fromhex(found["content"]), tuple(found["expires_ns"]),
                 dict(found["line"]),
             )
+            json.dumps(found)  # what is read may still be nested too deeply to be logged
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         finally:
             os.close(file)
-        names = (plan.name, plan.prefix, *plan.claims)
-        if any(not isinstance(name, str) or "/" in name or "\0" in name for name in names):
+        if not isinstance(plan.prefix, str) or not _is_prefix(plan.prefix):
+            return None
+        if not all(map(_is_name, (plan.name, *plan.claims))):
             return None
         return plan if plan.note == note else None
 
@@ -566,24 +568,17 @@ class Quarantine:
         Age is taken from the name that `release` gave. Files of any other name stay, and so does
         what cannot be removed (a directory that somebody put there).
         """
-        oldest = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() - keep))
+        # Before 1970 a year may have fewer digits than four, and would compare as a later one.
+        oldest = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(max(time.time() - keep, 0.0)))
         removed = 0
-        for name in self._aged():
-            if name[: len(oldest)] < oldest:
+        for name in os.listdir(self.quarantine):
+            if _is_prefix(name[: name.find(".", 17) + 1]) and name[: len(oldest)] < oldest:
                 try:
                     os.unlink(name, dir_fd=self.quarantine)
                 except OSError:
                     continue
                 removed += 1
         return removed
-
-    def _aged(self) -> Iterator[str]:
-        for name in os.listdir(self.quarantine):
-            stamp, _, rest = name.partition(".")
-            if len(stamp) == 16 and stamp[8] == "T" and stamp[15] == "Z":
-                digits = stamp[:8] + stamp[9:15]
-                if digits.isascii() and digits.isdigit() and rest[:1].isdigit():
-                    yield name
 
 
 class _ChangedError(Exception):
@@ -593,6 +588,27 @@ class _ChangedError(Exception):
 def _prefix(inode: int) -> str:
     """What goes before the name of a file that is put in quarantine now."""
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{inode}."
+
+
+def _is_prefix(text: str) -> bool:
+    """Whether `_prefix` may have made `text`."""
+    stamp, _, inode = text[:-1].partition(".")
+    return (
+        text[-1:] == "."
+        and len(stamp) == 16 and stamp[8] == "T" and stamp[15] == "Z"
+        and grammar.is_number(stamp[:8]) and (stamp[9:15]).isdigit()
+        and inode.isascii() and inode.isdigit() and len(inode) <= 20
+    )
+
+
+def _is_name(text: object) -> bool:
+    """Whether `text` may be the name of a file in a directory, and of no other directory."""
+    if not isinstance(text, str) or text in ("", ".", "..") or "/" in text or "\0" in text:
+        return False
+    try:
+        return len(os.fsencode(text)) <= _NAME_LIMIT
+    except UnicodeEncodeError:
+        return False
 
 
 def _kept_as(prefix: str, name: str) -> str:

@@ -411,6 +411,9 @@ def _rank(verdict: Verdict) -> int:
     return _MOST_ALIVE_FIRST.index(verdict.state)
 
 
+#: A file may have as many names as a file system allows links; no sentence names more owners.
+_MOST_TOLD = 4
+
 _MOVE_ASIDE = "make sure that no Mailman uses it, then move it aside by hand"
 _LOOK_AGAIN = (
     "the next look will tell; if it stays so, make sure that no Mailman uses it and move it aside "
@@ -422,7 +425,9 @@ def _unsure(why: str, owners: tuple[Owner, ...], remedy: str) -> Verdict:
     """UNKNOWN for a reason that lies in the file, with whoever is known to have a claim on it."""
     if not owners:
         return Verdict(UNKNOWN, why, remedy)
-    readings = " or ".join(f"pid {owner.pid} on host {owner.host}" for owner in owners)
+    readings = " or ".join(f"pid {owner.pid} on host {owner.host}" for owner in owners[:_MOST_TOLD])
+    if len(owners) > _MOST_TOLD:
+        readings += f" or {len(owners) - _MOST_TOLD} others"
     return Verdict(UNKNOWN, f"{why} (claimed by {readings})", remedy, owners[0])
 
 

@@ -28,6 +28,8 @@ _MARK = "mailman-ha-answer:"
 
 #: No queue has more slices than this; a greater number would keep an agent counting for hours.
 GREATEST_SLICES = 4096
+#: Nor have all queues together more, for the same reason.
+GREATEST_SLICES_IN_ALL = 1 << 16
 
 #: Runs under Python 2 (real 2.1) and 3 (ports of it).
 _ASK_21 = """
@@ -256,18 +258,27 @@ def _counts(given: dict[str, Any], field: str) -> tuple[tuple[str, int], ...]:
     except (KeyError, TypeError, ValueError) as error:
         raise CannotAsk(f"Mailman's answer lacks its {field}") from error
     for name, count in counts:
-        if not isinstance(name, str) or type(count) is not int:
+        if not isinstance(name, str) or type(count) is not int or not _is_clean(name):
             raise CannotAsk(f"Mailman's answer lacks its {field}")
         if not 0 <= count <= GREATEST_SLICES:
-            raise CannotAsk(f"Mailman's runner {escape(name, 80)} has {count} slices")
+            raise CannotAsk(f"Mailman's runner {escape(name, 80)} has {_shown(count)} slices")
+    if sum(count for _, count in counts) > GREATEST_SLICES_IN_ALL:
+        raise CannotAsk(f"Mailman's {field} have more than {GREATEST_SLICES_IN_ALL} slices")
     return counts
+
+
+def _shown(number: int) -> str:
+    """A number for a sentence, where it is one of few digits."""
+    return str(number) if abs(number) < 10**12 else "far too many"
 
 
 def _queues(given: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     queues = given.get("queues")
-    if not isinstance(queues, dict) or not all(isinstance(one, str) for one in queues.values()):
+    if not isinstance(queues, dict) or not all(
+        isinstance(path, str) and _is_clean(name) for name, path in queues.items()
+    ):
         raise CannotAsk("Mailman's answer lacks its queues")
-    return tuple((name, _path(f"queue {escape(name)}", path)) for name, path in queues.items())
+    return tuple((name, _path(f"queue {escape(name, 80)}", path)) for name, path in queues.items())
 
 
 def _as_json(answer: Answer) -> dict[str, Any]:

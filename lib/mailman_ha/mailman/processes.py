@@ -239,15 +239,17 @@ def _without_workers(runners: list[MailmanProcess]) -> tuple[MailmanProcess, ...
     """Children of a runner with the same arguments (the REST server's workers) come last.
 
     They are to be ended like any other, but are no second runner of a slice: their role's slice
-    is kept and told apart by :func:`is_worker`.
+    is kept and told apart by :func:`workers`.
     """
-    return tuple(sorted(runners, key=lambda one: is_worker(one, runners)))
+    pids = workers(runners)
+    return tuple(sorted(runners, key=lambda one: one.pid in pids))
 
 
-def is_worker(one: MailmanProcess, runners: Iterable[MailmanProcess]) -> bool:
-    """Whether `one` is the child of another runner of the same role."""
-    return any(
-        other.pid == one.process.stat.parent and other.role == one.role for other in runners
+def workers(runners: Sequence[MailmanProcess]) -> frozenset[int]:
+    """The pids of those that are the child of another runner of the same role."""
+    roles = {one.pid: one.role for one in runners}
+    return frozenset(
+        one.pid for one in runners if roles.get(one.process.stat.parent) == one.role
     )
 
 

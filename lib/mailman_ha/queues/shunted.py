@@ -1,23 +1,37 @@
 """Shunted messages of Mailman 3: where they came from, read without trust, and their return.
 
 A queue entry is two pickles, the message and its metadata (contract, section 5). Pickles run
-code when they are loaded; here every class in them is replaced by one that does nothing.
+code when they are loaded; here they are walked over and nothing is made of them.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
+import stat
 
+from mailman_ha.evidence import pickle_walk
 from mailman_ha.ocf.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import BinaryIO
+    from collections.abc import Iterator
+    from typing import Any, BinaryIO
 
 #: Where a runner notes the queue that it puts a message aside from, and whose message it is.
 _CAME_FROM = "whichq"
 _LIST_ID = "listid"
+
+#: No message is longer, and none has as many parts (bytes; opcodes, of which a walk takes some
+#: million in a second).
+GREATEST_STRING = 256 << 20
+MOST_OPCODES = 500_000
+
+_STRINGS = frozenset(("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE",
+                      "BINUNICODE", "BINUNICODE8"))
+_MEMO_PUT = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
+_MEMO_GET = frozenset(("GET", "BINGET", "LONG_BINGET"))
+_NO_OBJECT = frozenset(("PROTO", "FRAME", "MARK"))
+_DICTIONARIES = frozenset(("EMPTY_DICT", "DICT"))
 
 
 @record
@@ -29,55 +43,36 @@ class Origin:
     list_id: str | None = None
 
 
-class _Inert:
-    """Stands for any class; takes whatever a pickle gives it."""
-
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
-
-    def __setstate__(self, _: object) -> None:
-        pass
-
-    def __setitem__(self, _: object, __: object) -> None:
-        pass
-
-    def append(self, _: object) -> None:
-        """What a pickled list calls."""
-
-    extend = add = append
-
-
-class _Reader(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> type[_Inert]:
-        return _Inert
-
-
 def origin(entry: BinaryIO) -> Origin:
     """What the metadata of the shunted `entry` says; nothing where it is no entry. Raises OSError
     where it cannot be read."""
     try:
-        _Reader(entry).load()
-        metadata = _Reader(entry).load()
+        for _ in _opcodes(entry):
+            pass
+        named = _named_in(_opcodes(entry), (_CAME_FROM, _LIST_ID))
     except OSError:
         raise
     except Exception:  # a pickle can be wrong in any way
         return Origin()
-    if not isinstance(metadata, dict):
-        return Origin()
-    queue, list_id = metadata.get(_CAME_FROM), metadata.get(_LIST_ID)
-    return Origin(
-        queue if isinstance(queue, str) else None, list_id if isinstance(list_id, str) else None
-    )
+    return Origin(named.get(_CAME_FROM), named.get(_LIST_ID))
 
 
 def origin_of(path: str) -> Origin:
-    """The origin of the shunted message in the file `path`; nothing where that cannot be opened."""
+    """The origin of the shunted message in the file `path`; nothing where that is no file, or
+    cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return Origin()
-    with open(descriptor, "rb") as file:
-        return origin(file)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return Origin()
+        with open(descriptor, "rb", closefd=False) as file:
+            return origin(file)
+    except OSError:
+        return Origin()
+    finally:
+        os.close(descriptor)
 
 
 def put_back(path: str, directory: str, name: str) -> bool:
@@ -88,3 +83,44 @@ def put_back(path: str, directory: str, name: str) -> bool:
         return False
     os.rename(path, target)
     return True
+
+
+def _opcodes(entry: BinaryIO) -> Iterator[tuple[str, Any]]:
+    """One pickle's. Raises any exception where it is none, or too long."""
+    for count, one in enumerate(pickle_walk.opcodes(entry, GREATEST_STRING)):
+        if count >= MOST_OPCODES:
+            raise ValueError("more opcodes than a message has")
+        yield one
+
+
+def _named_in(
+    metadata: Iterator[tuple[str, Any]], names: tuple[str, ...]
+) -> dict[str, str | None]:
+    """The texts that follow the texts `names` in a dictionary that is written out; None where
+    something else does."""
+    memo: dict[int, str | None] = {}
+    first = ""
+    key: str | None = None
+    found: dict[str, str | None] = {}
+    text: str | None = None
+    for name, argument in metadata:
+        if name in _NO_OBJECT:
+            continue
+        first = first or name
+        if name == "MEMOIZE":
+            memo[len(memo)] = text
+            continue
+        if name in _MEMO_PUT:
+            memo[int(argument)] = text
+            continue
+        text = None
+        if name in _STRINGS and isinstance(argument, str):
+            text = argument
+        elif name in _MEMO_GET:
+            text = memo.get(int(argument))
+        if key is not None:
+            found[key] = text
+            key = None
+        elif text in names:
+            key = text
+    return found if first in _DICTIONARIES else {}

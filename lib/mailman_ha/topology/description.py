@@ -15,6 +15,7 @@ from mailman_ha.mailman.installation import (
     RUNNERS_WITHOUT_QUEUE_3,
     USUAL_DIRECTORIES_21,
 )
+from mailman_ha.ocf.environment import decimal
 from mailman_ha.ocf.escape import escape
 from mailman_ha.ocf.values import parse_integer, parse_seconds
 from mailman_ha.topology import document, keys, shape
@@ -92,7 +93,7 @@ class _Reader:
 
     def wrong(self, line: int, key: str, what: str, fix: str) -> None:
         """Note a mistake."""
-        self.mistakes.append(Mistake(self.file, line, key, what, fix))
+        document.note(self.mistakes, Mistake(self.file, line, key, what, fix))
 
     # The whole
 
@@ -162,6 +163,10 @@ class _Reader:
         elif not tree.empty:
             self.wrong(tree.line, "nodes", "is one word", "name at least two nodes, a line each")
             return []
+        if len(entries) > keys.MOST_NODES:
+            self.wrong(tree.line, "nodes", f"has more than {keys.MOST_NODES} nodes",
+                       f"Pacemaker manages {keys.MOST_NODES} at most")
+            return []
         nodes: list[Node] = []
         hosts: dict[str, str] = {}
         for name, line, below in entries:
@@ -191,9 +196,6 @@ class _Reader:
             self.wrong(tree.line if entries else root.line_of("nodes"), "nodes",
                        "has fewer than two nodes", "name at least two: one takes over from the "
                        "other")
-        if len(nodes) > keys.MOST_NODES:
-            self.wrong(tree.line, "nodes", f"has more than {keys.MOST_NODES} nodes",
-                       f"Pacemaker manages {keys.MOST_NODES} at most")
         return nodes
 
     def address(self, root: _Section, by_site: bool) -> Address | None:
@@ -880,7 +882,7 @@ def _check_span(text: str) -> Wrong:
 
 
 def _check_days(text: str) -> Wrong:
-    if not text.isdigit() or not text.isascii():
+    if decimal(text) is None:
         return (
             f"{escape(text, 40)} is no number of days",
             "a whole number, 0 for ever",

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: No site needs more; what is longer is some other file (bytes).
 GREATEST_SIZE = 1 << 16
 
+#: Nobody reads more at a time, and finding what was probably meant takes a while for each.
+MOST_MISTAKES = 100
+
 #: How deep mappings and lists may stand in one another.
 GREATEST_DEPTH = 8
 
@@ -52,6 +55,16 @@ class NotSound(Exception):
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
         self.mistakes = tuple(sorted(mistakes, key=lambda one: (one.line, one.key, one.what)))
         super().__init__("\n".join(map(str, self.mistakes)))
+
+
+def note(mistakes: list[Mistake], mistake: Mistake) -> None:
+    """Add to the mistakes found so far. Raises NotSound with them where they are too many."""
+    mistakes.append(mistake)
+    if len(mistakes) >= MOST_MISTAKES:
+        last = max(one.line for one in mistakes)
+        more = Mistake(mistake.file, last, "", "may have more mistakes than these", "correct them "
+                       "first, then try again")
+        raise NotSound([*mistakes, more])
 
 
 @record
@@ -168,10 +181,10 @@ class _Parser(yaml.SafeLoader):
 def _tree(node: Any, file: str, key: str, mistakes: list[Mistake]) -> Tree:
     line = node.start_mark.line + 1
     if node.tag not in _PLAIN_TAGS:
-        mistakes.append(
-            Mistake(file, line, key, f"the tag {escape(node.tag, 60)} is not understood",
-                    "leave it out: every value is taken as text")
-        )
+        note(mistakes, Mistake(
+            file, line, key, f"the tag {escape(node.tag, 60)} is not understood",
+            "leave it out: every value is taken as text",
+        ))
     if isinstance(node, yaml.ScalarNode):
         plain = node.style is None
         return Text(line, node.value, plain and node.value in ("", "~", "null", "Null", "NULL"))
@@ -182,16 +195,16 @@ def _tree(node: Any, file: str, key: str, mistakes: list[Mistake]) -> Tree:
     for name, value in node.value:
         at = name.start_mark.line + 1
         if not isinstance(name, yaml.ScalarNode):
-            mistakes.append(
-                Mistake(file, at, key, "a key is a list or a mapping", "write a word as the key")
-            )
+            note(mistakes, Mistake(
+                file, at, key, "a key is a list or a mapping", "write a word as the key"
+            ))
             continue
         below = below_key(key, name.value)
         if name.value in first:
-            mistakes.append(
-                Mistake(file, at, below, f"was given in line {first[name.value]} already",
-                        "keep one of the two")
-            )
+            note(mistakes, Mistake(
+                file, at, below, f"was given in line {first[name.value]} already",
+                "keep one of the two",
+            ))
             continue
         first[name.value] = at
         entries.append((name.value, at, _tree(value, file, below, mistakes)))

@@ -10,7 +10,7 @@ from mailman_ha import __version__
 from mailman_ha.agents.list_lock_janitor import judge
 from mailman_ha.agents.list_lock_janitor.exposition import COUNTER, GAUGE, Family
 from mailman_ha.locks import verdict as verdicts
-from mailman_ha.mailman.processes import is_worker
+from mailman_ha.mailman.processes import workers
 from mailman_ha.ocf.record import record
 
 TYPE_CHECKING = False
@@ -204,9 +204,10 @@ def runners(
     lacks its runner, and is unexpected where none does.
     """
     found: dict[Part, int] = {}
+    working = workers(processes.runners)
     for one in processes.runners:
         # Without a name it is a command that a runner started, as nntp's does with gatenews.
-        if one.role.runner and not is_worker(one, processes.runners):
+        if one.role.runner and one.pid not in working:
             part = (one.role.runner, one.role.slice, one.role.slices)
             found[part] = found.get(part, 0) + 1
     running = {part: found.pop(part, 0) for part in expected}

@@ -34,8 +34,8 @@ def read(file_path: str) -> Duty | None:
             lock_dir=found["lock_dir"],
             format=found["format"],
             master_lock=found["master_lock"],
-            uid=int(found["uid"]),
-            gid=int(found["gid"]),
+            uid=state_lines.number(found["uid"], state_lines.GREATEST_ID),
+            gid=state_lines.number(found["gid"], state_lines.GREATEST_ID),
             own_hosts=tuple(found["own_hosts"].split()),
         )
     except (KeyError, ValueError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mailman_ha.agents.site import Absent
 from mailman_ha.mailman.installation import Installation
-from mailman_ha.mailman.processes import MailmanProcess, is_worker
+from mailman_ha.mailman.processes import MailmanProcess, workers
 from mailman_ha.ocf import codes
 from mailman_ha.ocf.outcome import Outcome
 from mailman_ha.ocf.record import record
@@ -112,9 +112,10 @@ def runner_trouble(snapshot: Snapshot, site: Installation, master: MailmanProces
     if master.process.stat.stopped:
         return f"{master.describe()} is stopped (SIGSTOP): it starts no runner and keeps no lock"
     # Without a name it is a command that a runner started, as nntp's does with gatenews.
+    of_runners = workers(snapshot.processes.runners)
     runners = [
         one for one in snapshot.processes.runners
-        if one.role.runner and not is_worker(one, snapshot.processes.runners)
+        if one.role.runner and one.pid not in of_runners
     ]
     stopped = [one for one in runners if one.process.stat.stopped]
     if stopped:

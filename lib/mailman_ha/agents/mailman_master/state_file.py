@@ -36,12 +36,12 @@ def read(file_path: str) -> MasterState | None:
         return None
     try:
         return MasterState(
-            pid=int(found["pid"]),
-            started_ticks=int(found["started_ticks"]),
-            uid=int(found["uid"]),
-            gid=int(found["gid"]),
+            pid=state_lines.number(found["pid"]),
+            started_ticks=state_lines.number(found["started_ticks"]),
+            uid=state_lines.number(found["uid"], state_lines.GREATEST_ID),
+            gid=state_lines.number(found["gid"], state_lines.GREATEST_ID),
             claim=found["claim"],
-            claim_inode=int(found["claim_inode"]),
+            claim_inode=state_lines.number(found["claim_inode"]),
             lock_dir=found["lock_dir"],
         )
     except (KeyError, ValueError):

@@ -55,17 +55,17 @@ def read(file_path: str) -> SliceState | None:
         return None
     try:
         return SliceState(
-            pid=int(found["pid"]),
-            started_ticks=int(found["started_ticks"]),
-            uid=int(found["uid"]),
-            gid=int(found["gid"]),
+            pid=state_lines.number(found["pid"]),
+            started_ticks=state_lines.number(found["started_ticks"]),
+            uid=state_lines.number(found["uid"], state_lines.GREATEST_ID),
+            gid=state_lines.number(found["gid"], state_lines.GREATEST_ID),
             claim=found["claim"],
-            claim_inode=int(found["claim_inode"]),
+            claim_inode=state_lines.number(found["claim_inode"]),
             lock_dir=found["lock_dir"],
             queue=found["queue"],
             runner=found["runner"],
-            slice=int(found["slice"]),
-            slices=int(found["slices"]),
+            slice=state_lines.number(found["slice"]),
+            slices=state_lines.number(found["slices"]),
         )
     except (KeyError, ValueError):
         return None
