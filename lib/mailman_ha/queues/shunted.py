@@ -118,9 +118,8 @@ def _named_in(
             text = argument
         elif name in _MEMO_GET:
             text = memo.get(int(argument))
-        if key is not None:
-            found[key] = text
-            key = None
-        elif text in names:
+        if text in names:
             key = text
+        elif key is not None:
+            found[key], key = text, None
     return found if first in _DICTIONARIES else {}
