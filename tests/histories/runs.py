@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,9 +171,12 @@ def shorten(story: Story, mutant: str, seconds: float = SHORTENING) -> tuple[Sto
     return broken
 
 
-def run(histories: int, number: int, mutant: str = "", workers: int = 2) -> Run:
+def run(
+    histories: int, number: int, mutant: str = "", workers: int = 4,
+    progress: Callable[[int], None] = lambda played: None,
+) -> Run:
     """Play so many random histories, or until one breaks a promise; and without a mutant those of
-    the scenarios besides."""
+    the scenarios besides. `progress` is told how many are done."""
     began = time.monotonic()
     done = Run(histories, number, mutant)
     batches = -(-histories // BATCH)
@@ -186,6 +189,7 @@ def run(histories: int, number: int, mutant: str = "", workers: int = 2) -> Run:
         conducted = None if mutant else pool.apply_async(through_every_boundary, (place,))
         for tally in pool.imap_unordered(_batch, ordered):
             done.tally.add(tally)
+            progress(done.tally.histories)
             if tally.broken is not None:
                 break
         else:
