@@ -19,6 +19,10 @@ from tests.histories import machine, report, runs
 from tests.histories.mutants import MUTANTS
 
 
+def say(played: int) -> None:
+    print(f"{played} histories", end="\r", file=sys.stderr, flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--histories", type=int, default=500)
@@ -35,7 +39,7 @@ def main() -> int:
         print("\n".join(broken[1:]) if broken else "every promise held")
         return 1 if broken else 0
     number = random.SystemRandom().randrange(10**9) if options.seed is None else options.seed
-    run = runs.run(options.histories, number, options.mutant, options.workers)
+    run = runs.run(options.histories, number, options.mutant, options.workers, say)
     print(report.spoken(run))
     if options.report:
         options.report.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ PROTOCOLS = {"2.1": (lockfile21,), "3": (flufl,), "ours": (holding, directory)}
 MODULES = tuple(module for modules in PROTOCOLS.values() for module in modules)
 
 #: How long a claimant waits for a lock that it does not get (seconds).
-PATIENCE = 0.002
+PATIENCE = 0.008
 
 #: What ends a claimant's call in a directory where others remove files and operators make
 #: directories. flufl.lock reads a lock as UTF-8; Python takes no NUL in a path.

@@ -39,7 +39,20 @@ OF_CLAIMANTS = {
 BOUNDARIES = (*OF_SWEEPS, *(one for each in OF_CLAIMANTS.values() for one in each))
 
 #: Boundaries that no history comes to, and why not.
-NEVER_REACHED: dict[str, str] = {}
+NEVER_REACHED = {
+    "LockFile._link:unlink": "link(2) fails with neither EEXIST nor ENOENT on a broken share only",
+    "flufl.lock:unlink": "the same",
+    "flufl.state:open": "for who asks about a lock and takes none",
+    "clocks.read_history:open": "in the agents' own state directory, not on the share",
+    "clocks.remember:open": "the same",
+    "clocks.remember:write": "the same",
+    "lock_sweep._stat_all:stat": "`mailman-ha locks` and `explain`, which change nothing",
+    "lock_sweep._stat_all:close": "the same",
+    "release.adopt:rename": "the half-finished saves of lists, which are no locks",
+    "release.purge:unlink": "what has long been in quarantine",
+    "release._aged:listdir": "the same",
+    "release.log:ftruncate": "a full share",
+}
 
 nodes = st.sampled_from(sorted(HOSTS))
 which = st.integers(0, 7)
@@ -491,6 +504,7 @@ def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[A
                 os.mkfifo(path)
             elif how == "a directory":
                 path.mkdir()
+                os.chown(path, site.forge.uid, site.forge.gid)
 
         # -- the end
 

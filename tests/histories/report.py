@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.histories import machine
-from tests.histories.machine import OF_CLAIMANTS, OF_SWEEPS
+from tests.histories.machine import BOUNDARIES, NEVER_REACHED, OF_CLAIMANTS, OF_SWEEPS
 from tests.histories.runs import Run
 
 
@@ -25,15 +25,57 @@ def spoken(run: Run) -> str:
         f"{_interrupted(run, boundaries, 'stand still')}"
         for who, boundaries in _groups().items()
     ]
-    lines += [f"never interrupted: {one}" for one in run.missed()]
+    lines += run.missed()
     if tally.broken is not None:
         lines.append(_how_broken(run))
     return "\n".join(lines)
 
 
 def written(run: Run) -> str:
-    """The report that is committed."""
-    raise NotImplementedError
+    """A page of Markdown."""
+    tally = run.tally
+    lines = [
+        "# Random histories of the lock library",
+        "",
+        f"{tally.histories} histories, {sum(tally.kinds.values())} steps, seed {run.seed}, "
+        f"{run.seconds / 60:.0f} minutes; "
+        + ("every promise held." if run.held else "**not every promise held.**"),
+        f"Again: `make histories N={run.asked} SEED={run.seed}`.",
+        "",
+        "A history is three nodes, which are namespaces; processes of Mailman's in them, CGI "
+        "programs of the web server's user among them, that follow the real protocols; the "
+        "janitor's sweeps; and operators with lock files in hand. Any process may die or stand "
+        "still before any of its system calls.",
+        "",
+        "| step | times |",
+        "|---|---:|",
+        *(f"| {kind} | {count} |" for kind, count in sorted(tally.kinds.items())),
+        "",
+        f"{tally.put_aside} files were put into quarantine, each with its evidence.",
+        "",
+        "| the sweeps said | of files released | of files kept |",
+        "|---|---:|---:|",
+        *(
+            f"| {state} | {tally.verdicts['released', state]} | {tally.verdicts['kept', state]} |"
+            for state in sorted({state for _, state in tally.verdicts})
+        ),
+        "",
+        "How often they were interrupted before each system call in the source of what acts on "
+        "the share:",
+        "",
+        "| before | died | stood still |",
+        "|---|---:|---:|",
+    ]
+    for boundary in sorted(set(BOUNDARIES) - set(NEVER_REACHED)):
+        died, stood = (tally.interrupted[boundary, how] for how in ("die", "stand still"))
+        lines.append(f"| `{boundary}` | {died} | {stood} |")
+    lines += [
+        "",
+        "No history comes to these, each for the reason given:",
+        "",
+        *(f"* `{boundary}`: {why}" for boundary, why in NEVER_REACHED.items()),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _how_broken(run: Run) -> str:

@@ -446,7 +446,7 @@ class Site:
         assert machine is not None
         seconds = 20.0
         if os.path.lexists(self.quarantine / GUARD) and not in_peace:
-            seconds = 0.02  # a guard that somebody else holds is not waited for: nobody goes on
+            seconds = 0.06  # a guard that somebody else holds is not waited for: nobody goes on
         order = Order(
             str(self.top), self.format, MASTER_LOCK[self.format], self.forge.uid, self.forge.gid,
             node, self.surroundings(node, no_cluster, maintenance), seconds, stop, self.mutant,
@@ -528,7 +528,7 @@ class Site:
             if after is not None and after.st_ino != status.st_ino:
                 raise Wrong(f"{name!r} was replaced by another file")
         for name, inode in aside_before.items():
-            there = {status.st_ino for status in now.values()}
+            there = {status.st_ino for status in now.values()} | kept
             if name not in aside and inode not in there:
                 raise Wrong(f"{name!r} vanished from quarantine")
 
@@ -542,11 +542,14 @@ class Site:
             return
         now = self.listing()
         kept = {name: (state, sentence, remedy) for name, state, sentence, remedy in told.kept}
+        spoken_of = {before[name].st_ino for name in kept if name in before}
         for name in before:
             if name not in now or not self._is_lock_or_claim(name, before):
                 continue
             if name not in kept:
-                if any(name.startswith((f"{other}.", f"{other}|")) for other in kept):
+                if before[name].st_ino in spoken_of or any(
+                    name.startswith((f"{other}.", f"{other}|")) for other in kept
+                ):
                     continue
                 raise Wrong(f"{name!r} was kept without a word")
             state, sentence, remedy = kept[name]
@@ -662,6 +665,7 @@ class Site:
                 said = [
                     sentence for kept, _, sentence, _ in told.kept
                     if name == kept or name.startswith((f"{kept}.", f"{kept}|"))
+                    or (kept in before and before[kept].st_ino == before[name].st_ino)
                 ]
                 if "uncertainty" in " ".join(said):
                     continue  # a busy machine measured its clock badly

@@ -183,6 +183,42 @@ def test_state_with_a_living_owner_is_kept_untouched(
     assert len(share.evidence()) == (1 if state == "A" else 0)
 
 
+def broken(share: Share, breaker: int, owner: int) -> set[str]:
+    """Our own breaker has moved an expired lock to a claim's name of its own, and died."""
+    pair = share.lock(LOCK, HERE, pid=owner)
+    pair.lock.rename(share.path / f"{LOCK}.{HERE}.{breaker}.40")
+    share.write(f"{LOCK}.{HERE}.{breaker}.4")
+    return {pair.claim.name, f"{LOCK}.{HERE}.{breaker}.40", f"{LOCK}.{HERE}.{breaker}.4"}
+
+
+def test_lock_whose_breaker_died_in_the_midst_of_it_is_released_whole(share: Share) -> None:
+    names = broken(share, dead_pid(), dead_pid())
+    report = share.sweep()
+    assert share.names() == set(), [one.sentence() for one in report.kept]
+    assert share.quarantined() == names
+    assert report.kept == () and len(share.evidence()) == 2 and share.leftovers() == set()
+
+
+@pytest.mark.parametrize("living", ["breaker", "owner"])
+def test_broken_lock_is_kept_whole_as_long_as_its_owner_or_its_breaker_lives(
+    share: Share, living_mailman: Callable[[], int], living: str
+) -> None:
+    pids = {"breaker": dead_pid(), "owner": dead_pid(), living: living_mailman()}
+    names = broken(share, pids["breaker"], pids["owner"])
+    share.sweep()
+    claim = {f"{LOCK}.{HERE}.{pids['breaker']}.4"}
+    assert share.names() == (names if living == "breaker" else names - claim)
+
+
+def test_broken_lock_with_one_more_name_somewhere_is_kept(share: Share) -> None:
+    breaker = dead_pid()
+    broken(share, breaker, dead_pid())
+    elsewhere = share.path / "no-claim"
+    elsewhere.hardlink_to(share.path / f"{LOCK}.{HERE}.{breaker}.40")
+    (kept,) = share.sweep().kept
+    assert kept.verdict.state == verdict.UNKNOWN and "3 links, so it is in use" in kept.sentence()
+
+
 @pytest.mark.parametrize("state", STATES)
 def test_state_of_another_node_is_kept_until_that_node_is_fenced(
     share: Share, state: str

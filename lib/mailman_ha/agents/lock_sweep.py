@@ -84,21 +84,25 @@ class SweepReport:
 
 @record
 class _Candidate:
-    """A lock or orphaned claim whose owner may turn out to be dead."""
+    """A lock or orphaned claim whose owner may turn out to be dead. `claims` are the other names on
+    its inode, `claimants` of an orphan the owners of each name."""
 
     name: str
     claims: tuple[str, ...]
     owners: tuple[Owner, ...]
     lock: LockFile | None
+    claimants: tuple[tuple[Owner, ...], ...] = ()
 
     def __init__(
-        self, name: str, claims: tuple[str, ...], owners: tuple[Owner, ...], lock: LockFile | None
+        self, name: str, claims: tuple[str, ...], owners: tuple[Owner, ...],
+        lock: LockFile | None, claimants: tuple[tuple[Owner, ...], ...] = (),
     ) -> None:
         fields = self.__dict__
         fields["name"] = name
         fields["claims"] = claims
         fields["owners"] = owners
         fields["lock"] = lock
+        fields["claimants"] = claimants
 
 
 def sweep(
@@ -194,7 +198,10 @@ def _divide(
 def _candidate(one: LockFile | OrphanClaim) -> _Candidate:
     if isinstance(one, LockFile):
         return _Candidate(one.name, one.claims, one.owners, one)
-    return _Candidate(one.name, (), one.owners(), None)
+    return _Candidate(
+        one.name, tuple([twin.name for twin in one.twins]) if one.twins else (), one.owners(), None,
+        one.claimants(),
+    )
 
 
 @record
@@ -355,7 +362,9 @@ def _guard_wait(call: Call) -> float:
 
 
 def _may_claim(orphan: OrphanClaim, only: Collection[str]) -> bool:
-    return any(lock_name in only for lock_name, _ in orphan.readings)
+    return any(
+        lock_name in only for one in (orphan, *orphan.twins) for lock_name, _ in one.readings
+    )
 
 
 def _without_looking(owners: tuple[Owner, ...], evidence: Evidence) -> Verdict | None:
@@ -514,7 +523,8 @@ def _judge(
 ) -> Verdict:
     if candidate.lock is not None:
         return verdicts.judge(candidate.lock, look, site.format, evidence)
-    return verdicts.judge_claim(candidate.owners, look, evidence)
+    owners, *twins = candidate.claimants
+    return verdicts.judge_claim(owners, look, evidence, tuple(twins))
 
 
 def _release_all(

@@ -60,7 +60,9 @@ def _names_of_locks(parsed_args: argparse.Namespace, **_others: object) -> list[
     with target.find(parsed_args) as mailman:
         site = mailman.site
         found = lock_directory.read(site.lock_dir, site.format, site.master_lock)
-    names = [lock.name for lock in found.locks] + [orphan.name for orphan in found.orphans]
+    names = [lock.name for lock in found.locks] + [
+        one.name for orphan in found.orphans for one in (orphan, *orphan.twins)
+    ]
     return [name for name in names if name == escape(name)]
 
 
@@ -197,8 +199,8 @@ def _find(name: str, listing: LockDirectory) -> tuple[str, frozenset[str]] | Non
             if lock.name == wanted or wanted in lock.claims:
                 return lock.name, frozenset((lock.name,))
         for orphan in listing.orphans:
-            if orphan.name == wanted:
-                return wanted, frozenset(lock_name for lock_name, _ in orphan.readings)
+            if wanted in (orphan.name, *(twin.name for twin in orphan.twins)):
+                return orphan.name, frozenset(lock_name for lock_name, _ in orphan.readings)
         if wanted in listing.odd:
             return wanted, frozenset((wanted,))
     return None

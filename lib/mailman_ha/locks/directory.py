@@ -62,26 +62,38 @@ class LockFile:
 class OrphanClaim:
     """A claim file that shares its inode with no lock file: a waiter's, alive or dead.
 
-    `readings` holds each (lock name, owners) that its name may mean.
+    `readings` holds each (lock name, owners) that its name may mean. `twins` are the other claims
+    on the same inode: whoever broke a lock and died has left it under a claim's name of its own.
     """
 
     name: str
     inode: int
     readings: tuple[tuple[str, tuple[Owner, ...]], ...]
+    twins: tuple[OrphanClaim, ...] = ()
 
     def __init__(
-        self, name: str, inode: int, readings: tuple[tuple[str, tuple[Owner, ...]], ...]
+        self, name: str, inode: int, readings: tuple[tuple[str, tuple[Owner, ...]], ...],
+        twins: tuple[OrphanClaim, ...] = (),
     ) -> None:
         fields = self.__dict__
         fields["name"] = name
         fields["inode"] = inode
         fields["readings"] = readings
+        fields["twins"] = twins
+
+    def claimants(self) -> tuple[tuple[Owner, ...], ...]:
+        """Of each name on the inode all owners that any reading names."""
+        if not self.twins and len(self.readings) == 1:
+            return (self.readings[0][1],)
+        own = tuple(owner for _, owners in self.readings for owner in owners)
+        return (own, *(owners for twin in self.twins for owners in twin.claimants()))
 
     def owners(self) -> tuple[Owner, ...]:
-        """All owners that any reading names."""
-        if len(self.readings) == 1:
-            return self.readings[0][1]
-        return tuple(owner for _, owners in self.readings for owner in owners)
+        """All owners that any reading of any name names."""
+        claimants = self.claimants()
+        if len(claimants) == 1:
+            return claimants[0]
+        return tuple(owner for owners in claimants for owner in owners)
 
 
 @record
@@ -152,13 +164,17 @@ def read(path: str, format: str, master_lock: str) -> LockDirectory:
         if paired is not None:
             locks.append(paired)
             continue
-        # Several names on one inode with no lock among them: each is judged on its own.
+        # Several names on one inode with no lock among them.
+        claims = []
         for name in names:
             readings = grammar.locks_claimed_by(format, name, master_lock)
             if readings:
-                orphans.append(OrphanClaim(name, inode, readings))
+                claims.append(OrphanClaim(name, inode, readings))
             else:
                 ignored += 1
+        if claims:
+            first = claims[0]
+            orphans.append(OrphanClaim(first.name, inode, first.readings, tuple(claims[1:])))
     return LockDirectory(path, tuple(locks), tuple(orphans), tuple(odd), ignored)
 
 

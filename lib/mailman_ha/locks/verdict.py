@@ -376,17 +376,21 @@ def judge(lock: LockFile, seen: Inspection | OSError, format: str, evidence: Evi
 
 
 def judge_claim(
-    owners: tuple[Owner, ...], seen: Inspection | OSError, evidence: Evidence
+    owners: tuple[Owner, ...],
+    seen: Inspection | OSError,
+    evidence: Evidence,
+    twins: tuple[tuple[Owner, ...], ...] = (),
 ) -> Verdict:
-    """The verdict on a file that no other name shares and whose own name tells who wrote it: an
-    orphaned claim file, or the half-written temporary file of a list."""
+    """The verdict on a file whose own name tells who wrote it: an orphaned claim file, or the
+    half-written temporary file of a list. `twins` are the owners of each other claim's name that it
+    is known to have; any further name is somebody's use of it."""
     if isinstance(seen, OSError):
         return _unreadable(seen, owners)
     if not owners:
         return _unsure("nothing names its owner", (), _MOVE_ASIDE)
-    if seen.links != 1:
+    if seen.links != 1 + len(twins):
         return _unsure(f"it has {seen.links} links, so it is in use", owners, _LOOK_AGAIN)
-    return _judge_claims([owners], seen, evidence)
+    return _judge_claims([owners, *twins], seen, evidence)
 
 
 def _judge_claims(
