@@ -8,6 +8,7 @@
 #   make model           the lock protocol in every interleaving, and its mutants (spin)
 #   make histories [N=500] [SEED=1]   random histories of the lock library (root)
 #   make chaos [N=20] [SEED=1] [ONLY=ROUND]   random faults on four clusters, watched (root)
+#   make test-nfs        the lock library on a real NFS server, from two hosts (root)
 #   make lint            ruff and mypy
 
 PREFIX   ?= /usr
@@ -25,7 +26,7 @@ PYTHON   ?= /usr/bin/python3
 VENV      = .venv
 AGENTS    = mailman-master qfiles-slice list-lock-janitor
 
-.PHONY: all install uninstall test test-cluster demo bench model histories chaos lint venv test-packages lab-packages \
+.PHONY: all install uninstall test test-cluster demo bench model histories chaos test-nfs lint venv test-packages lab-packages \
     lab-images clean
 
 all:
@@ -100,7 +101,7 @@ test: test-packages venv
 	$(VENV)/bin/python -m tests.mailman3_venv
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest -m 'not cluster' $(PYTEST_OPTIONS)
+	$(VENV)/bin/python -m pytest -m 'not cluster and not nfs' $(PYTEST_OPTIONS)
 
 lab-images: lab-packages venv
 	$(VENV)/bin/python -m lab images
@@ -131,6 +132,9 @@ chaos: lab-packages venv
 	$(VENV)/bin/python -m lab chaos --faults $(N) --seed $(SEED) \
 	    $(if $(ONLY),--only $(ONLY)) --directory '$(CHAOS_DIR)'; status=$$?; \
 	    $(VENV)/bin/python -m lab chaos-report --directory '$(CHAOS_DIR)'; exit $$status
+
+test-nfs: lab-packages venv
+	$(VENV)/bin/python -m pytest -m nfs tests/nfs $(PYTEST_OPTIONS)
 
 lint: venv
 	$(VENV)/bin/ruff check .
