@@ -13,6 +13,7 @@
 #   make histories [N=500] [SEED=1]   random histories of the lock library (root)
 #   make chaos [N=20] [SEED=1] [ONLY=ROUND]   random faults on four clusters, watched (root)
 #   make fuzz [SECONDS=60] [ONLY=SURFACE]   foreign input led by coverage (atheris)
+#   make test-nfs        the lock library on a real NFS server, from two hosts (root)
 #   make lint            ruff and mypy
 
 PREFIX   ?= /usr
@@ -42,7 +43,7 @@ VENV      = .venv
 AGENTS    = mailman-master qfiles-slice list-lock-janitor
 MANUALS   = $(MANUAL) $(SITE_MANUAL) $(AGENTS:%=$(AGENT_MANUALS)/ocf_$(PROVIDER)_%.7)
 
-.PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-cluster demo pictures bench bench-failover model histories fuzz chaos lint venv test-packages lab-packages \
+.PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-cluster demo pictures bench bench-failover model histories fuzz chaos test-nfs lint venv test-packages lab-packages \
     lab-images clean
 
 all:
@@ -191,7 +192,7 @@ test: test-packages venv
 	$(VENV)/bin/python -m tests.mailman3_venv
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest -m 'not cluster' $(PYTEST_OPTIONS)
+	$(VENV)/bin/python -m pytest -m 'not cluster and not nfs' $(PYTEST_OPTIONS)
 
 lab-images: lab-packages venv
 	$(VENV)/bin/python -m lab images
@@ -248,6 +249,9 @@ chaos: lab-packages venv
 	$(VENV)/bin/python -m lab chaos --faults $(N) --seed $(SEED) \
 	    $(if $(ONLY),--only $(ONLY)) --directory '$(CHAOS_DIR)'; status=$$?; \
 	    $(VENV)/bin/python -m lab chaos-report --directory '$(CHAOS_DIR)'; exit $$status
+
+test-nfs: lab-packages venv
+	$(VENV)/bin/python -m pytest -m nfs tests/nfs $(PYTEST_OPTIONS)
 
 lint: venv
 	$(VENV)/bin/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import subprocess
 import tempfile
@@ -28,7 +29,7 @@ PACKAGES = (
     "user-mode-linux",
 )
 IMAGE = Kind("nfs-", PACKAGES, TREE_FILES, RECIPE)
-SUITE = "bookworm"  # the last one with a user-mode-linux that has knfsd
+SUITE = "bookworm"  # its user-mode-linux is a Linux 6.1 with knfsd
 CHECKOUT = Path(__file__).resolve().parents[2]
 INSIDE = Path(__file__).resolve().parent / "inside"
 NETWORK = "198.51.100"  # for documentation; only in the lab's own namespace
@@ -88,10 +89,13 @@ class NfsLab:
         self._ground: subprocess.Popen[str] | None = None
         self.server: Guest
         self.clients: dict[str, Guest] = {}
+        self.guests: tuple[Guest, ...] = ()
         #: Seconds from the switch to all shares mounted.
         self.up_after = 0.0
 
     def __enter__(self) -> NfsLab:
+        if os.geteuid() != 0:
+            raise NfsLabFailure("the lab needs root: it makes namespaces, mounts and interfaces")
         image = node_image(SUITE, self._progress, IMAGE)
         began = time.monotonic()
         try:
@@ -114,10 +118,6 @@ class NfsLab:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    @property
-    def guests(self) -> tuple[Guest, ...]:
-        return (self.server, *self.clients.values())
 
     def _lay_ground(self, image: Path) -> None:
         addresses = {
@@ -153,6 +153,7 @@ class NfsLab:
 
         self.server = guest("server", "server")
         self.clients = {name: guest(name, "client") for name in self._names}
+        self.guests = (self.server, *self.clients.values())
 
     def _mount(self) -> None:
         uid, gid = self._owner
@@ -166,7 +167,7 @@ class NfsLab:
 
     def close(self) -> None:
         """Switch everything off; what the ground held disappears with it."""
-        for guest in self.guests if self.clients else ():
+        for guest in self.guests:
             guest.power_off()
         if self._ground is not None:
             assert self._ground.stdin is not None and self._ground.stdout is not None

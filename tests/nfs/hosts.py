@@ -87,6 +87,13 @@ class Scene:
         for process in self._processes:
             process.close()
 
+    def fenced_now(self) -> float:
+        """The time of a fencing that is completed now, as crm_mon on n2 would say it: by the clock
+        of n2, and clearly later than what was done before."""
+        time.sleep(1.0)
+        when: float = self.process("n2").clock()
+        return when
+
     # -- the truth, as the server's disk has it
 
     def on_disk(self) -> dict[str, int]:
@@ -127,12 +134,6 @@ class Scene:
     def half_done(self) -> list[str]:
         """Notes of releases that were begun and not ended."""
         return [name for name in self.on_disk() if name.startswith("quarantine/unfinished.")]
-
-
-def fenced_now() -> float:
-    """The time of a fencing that is completed now, clearly later than what was done before."""
-    time.sleep(1.0)
-    return time.time()
 
 
 def at_once(plays: Mapping[Key, Callable[[], Result]]) -> dict[Key, Result]:

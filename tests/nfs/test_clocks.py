@@ -10,7 +10,7 @@ import pytest
 from lab.nfs.guest import Guest
 from lab.nfs.laboratory import NfsLab
 
-from .hosts import Process, Scene, fenced_now
+from .hosts import Process, Scene
 
 AHEAD = 9.0
 
@@ -51,15 +51,14 @@ def test_skew_of_a_clock_is_measured(
     client_ahead, width = ahead_of_ours(client)
     truth = server_ahead - client_ahead
     assert abs(offset - truth) <= uncertainty + its_width + width
-    assert abs(truth + shift) < 2.0  # the guests' clocks were set when they booted
+    assert abs(truth + shift) < 4.0  # else no clock was set; they boot some tenths apart
     measured(f"{offset:+.3f} s ± {uncertainty:.3f}, in truth {truth:+.3f} s")
 
 
 def test_fencing_is_compared_with_the_lock_by_one_clock(shift: float, scene: Scene) -> None:
-    # By n2's clock, which is AHEAD or behind, as crm_mon on n2 would say it.
     before = scene.process("n1")
     assert before.take_within("2.1", scene.lock("before.lock"), 3600.0, 30.0)
-    fenced_at = fenced_now() + shift
+    fenced_at = scene.fenced_now()
     after = scene.process("n1")
     assert after.take_within("2.1", scene.lock("after.lock"), 3600.0, 30.0)
     nodes = {"n1": {"online": False, "fenced_at": fenced_at}, "n2": {}}

@@ -6,7 +6,7 @@ import functools
 
 import pytest
 
-from .hosts import Process, Scene, at_once, fenced_now
+from .hosts import Process, Scene, at_once
 
 LOCKS = {"2.1": ("alpha.lock", "beta.lock", "master-qrunner"), "3": ("dbcreate.lck", "master.lck")}
 LIVING = {"2.1": ("gamma.lock", "delta.lock"), "3": ("mailman-cfg.lck", "mta")}
@@ -26,7 +26,7 @@ def test_lock_of_dead_owner_is_released_once_though_both_hosts_sweep(
     for process in dead:
         process.kill()
     # n1 is fenced, as n2 hears, and back: what is taken there now has a living owner.
-    nodes = {"n1": {"fenced_at": fenced_now()}, "n2": {}}
+    nodes = {"n1": {"fenced_at": scene.fenced_now()}, "n2": {}}
     living = {
         lock: take(scene, host, format, lock)
         for lock, host in zip(LIVING[format], ("n1", "n2"))
@@ -55,13 +55,3 @@ def test_lock_of_dead_owner_is_released_once_though_both_hosts_sweep(
     assert len(scene.quarantined()) == 2 * len(LOCKS[format])
     assert scene.half_done() == []
     assert len(scene.on_disk()) == 2 * len(LOCKS[format]) + 2 * len(living) + 1
-
-
-def test_lock_taken_after_the_fencing_is_kept(scene: Scene) -> None:
-    # Of a node that was fenced, came back and went away again, without being fenced a second time.
-    fenced_at = fenced_now()
-    process = take(scene, "n1", "2.1", "alpha.lock")
-    nodes = {"n1": {"online": False, "unclean": True, "fenced_at": fenced_at}, "n2": {}}
-    told = scene.process("n2", as_root=True).sweep("2.1", scene.path, nodes)
-    assert told["released"] == [] and told["kept"]["alpha.lock"][0] in ("lost", "unknown")
-    assert scene.is_held_by("alpha.lock", process)

@@ -10,31 +10,18 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from lab.nfs.laboratory import Share
 
-from .hosts import PATIENCE, Process, Scene, at_once, fenced_now
+from .hosts import PATIENCE, Process, Scene, at_once
 
 #: What a client may keep of a directory at the most (acdirmax), and some.
 WATCHED = 75.0
 WAYS = ("broken", "removed", "moved")
 NODES: dict[str, dict[str, Any]] = {"n1": {}, "n2": {}}
-
-
-@dataclass
-class Sweeps:
-    """What two sweeps said: beside the old holder, and after the death of another, whose claim was
-    `claim`. `kept` and `kept_afterwards`: whether all new holders still had their locks."""
-
-    beside: dict[str, Any]
-    kept: bool
-    claim: str
-    afterwards: dict[str, Any]
-    kept_afterwards: bool
 
 
 def lose(scene: Scene, way: str, lock: str) -> tuple[Process, Process]:
@@ -47,7 +34,7 @@ def lose(scene: Scene, way: str, lock: str) -> tuple[Process, Process]:
     if way == "removed":
         second.remove(path)
     elif way == "moved":
-        fenced = {**NODES, "n1": {"online": False, "fenced_at": fenced_now()}}
+        fenced = {**NODES, "n1": {"online": False, "fenced_at": scene.fenced_now()}}
         swept = scene.process("n2", as_root=True).sweep("2.1", scene.path, fenced)
         assert [lock, "fenced"] in swept["released"]
     assert second.take_within("2.1", path, 600.0, 60.0)
@@ -60,22 +47,6 @@ def window(scene: Scene, way: str) -> float:
     first.begin("watch", scene.lock("watched.lock"), WATCHED)
     seconds: float = first.end(WATCHED + PATIENCE)
     return seconds
-
-
-def sweep(scene: Scene, way: str) -> Sweeps:
-    """Sweeps of n1 at once after the loss: beside the old holder, and after its death."""
-    sweeper = scene.process("n1", as_root=True)
-    _, second = lose(scene, way, "first.lock")
-    beside = sweeper.sweep("2.1", scene.path, NODES)
-    kept = scene.is_held_by("first.lock", second)
-    third, fourth = lose(scene, way, "second.lock")
-    claim = os.path.basename(third.claim_path())
-    third.kill()
-    afterwards = sweeper.sweep("2.1", scene.path, NODES)
-    return Sweeps(
-        beside, kept, claim, afterwards,
-        scene.is_held_by("first.lock", second) and scene.is_held_by("second.lock", fourth),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -114,11 +85,15 @@ def test_holder_that_lost_its_lock_is_told_at_once(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_sweep_in_the_window_keeps_the_new_holders_lock(way: str, scene: Scene) -> None:
-    sweeps = sweep(scene, way)
-    assert sweeps.beside["released"] == [] and sweeps.kept
+def test_sweep_after_the_old_holders_death_keeps_the_new_holders_lock(
+    way: str, scene: Scene
+) -> None:
+    first, second = lose(scene, way, "alpha.lock")
+    claim = os.path.basename(first.claim_path())
+    first.kill()
+    swept = scene.process("n1", as_root=True).sweep("2.1", scene.path, NODES)
     # What goes with the old holder is its claim, where that is left, and nothing else.
-    assert sweeps.afterwards["released"] in ([], [[sweeps.claim, "dead here"]])
-    assert sweeps.kept_afterwards
+    assert swept["released"] in ([], [[claim, "dead here"]])
+    assert scene.is_held_by("alpha.lock", second)
     proven = [line["released"] for line in scene.evidence() if line["by_node"] == "n1"]
-    assert proven == [name for name, _ in sweeps.afterwards["released"]]
+    assert proven == [name for name, _ in swept["released"]]
