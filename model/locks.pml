@@ -54,10 +54,12 @@
  *
  * Coarser here than there, since nobody else can tell the difference: what only the holder of the
  * guard reads and writes (a note, a look at it, the question whether the right file was moved) goes
- * with the step before; giving up the guard goes with the end of the last release. Not here at all:
- * waiting for the guard in vain, losing it to a stall, mailmanctl's hand-over (three names on one
- * inode), more than one lock, files that others put there, a claim that stands alone and is near
- * its expiry; and two links that are one step: putting back is link(2), then unlink(2).
+ * with the step before; giving up the guard goes with the end of the last release; whether the owner
+ * still counts as dead is asked there before `look`, and a dead owner stays dead here. A stale name
+ * is played by giving a janitor the old inode when it opens the lock: no NFS is on the way. Not here
+ * at all: waiting for the guard in vain, losing it to a stall, mailmanctl's hand-over (three names on
+ * one inode), more than one lock, files that others put there, a claim that stands alone and is near
+ * its expiry. Putting back is one step here, and link(2), then unlink(2), there.
  */
 
 #define CLAIMANTS 3

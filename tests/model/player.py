@@ -243,7 +243,7 @@ class Player:
         self.shift += AHEAD
 
     def _do_refresh(self, node: int) -> None:
-        """What a node sees comes with every step of it."""
+        """What a node sees is told to its janitor with every step."""
 
     def _do_lose(self, node: int) -> None:
         self.node1 = Node("node1", False, True)
@@ -264,9 +264,12 @@ class Player:
             self.node1, ended_at=self._later(), ended=frozenset((self._pid(p),)))
 
     def _later(self) -> float:
-        """A moment that is clearly later than all that was done till now."""
-        time.sleep(2 * UNCERTAINTY + 0.004)
-        return time.time()
+        """A moment that is clearly later than all that was done till now, and earlier than all that
+        will be: file times are the kernel's coarse ones, up to 10 ms old."""
+        time.sleep(UNCERTAINTY + 0.005)
+        moment = time.time()
+        time.sleep(UNCERTAINTY + 0.010)
+        return moment
 
     def _do_crash(self, node: int) -> None:
         self.janitors.pop(node).kill()
@@ -448,6 +451,7 @@ def play_all(
 
 
 def main() -> None:
+    """Play what standard input asks for."""
     tasks, user, until_wrong = pickle.load(sys.stdin.buffer)
     gc.freeze()
     pickle.dump(play_all(tasks, Path(sys.argv[2]), user, until_wrong), sys.stdout.buffer)

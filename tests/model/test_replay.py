@@ -65,8 +65,8 @@ def play(tasks: list[Task], space: Path, until_wrong: bool = False) -> list[Play
     place.chmod(0o755)
     user = pwd.getpwnam(test_user()[0])
     done = subprocess.run(
-        ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-m",
-         "tests.model.player", "mailman", str(place)],
+        ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--mount-proc",
+         "--kill-child", sys.executable, "-m", "tests.model.player", "mailman", str(place)],
         input=pickle.dumps((tasks, (user.pw_uid, user.pw_gid), until_wrong)),
         stdout=subprocess.PIPE, check=True, cwd=ROOT,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'lib'}"},
