@@ -156,8 +156,8 @@ def typed_words(words: list[str]) -> None:
 
 
 SURFACES = (
-    Surface("parameters", _environments, parameters, count=800),
-    Surface("actions", _environments, an_action, count=150),
+    Surface("parameters", _environments, parameters, count=300),
+    Surface("actions", _environments, an_action, count=40),
     Surface("typed-words", st.lists(st.sampled_from(_WORDS_TYPED), max_size=6), typed_words,
-            count=200),
+            count=100),
 )
