@@ -39,3 +39,9 @@ def test_greatest_inode_is_read_and_one_more_is_not(tmp_path: Path, module: Modu
     assert state(module, tmp_path, claim_inode=str(2**64 - 1)) is not None
     assert state(module, tmp_path, claim_inode=str(2**64)) is None
     assert state(module, tmp_path, pid="-1") is None
+
+
+@pytest.mark.parametrize("module", [duties, masters, slices], ids=lambda module: module.__name__)
+def test_file_with_zeros_in_it_is_none(tmp_path: Path, module: ModuleType) -> None:
+    """The monitor ended with a traceback: no path may hold a NUL."""
+    assert state(module, tmp_path, lock_dir="/non\0existent") is None

@@ -308,3 +308,10 @@ def test_who_may_not_look_whether_pacemaker_ran_takes_it_that_it_did(
 def test_time_with_an_offset_that_no_place_has_is_none(offset: str) -> None:
     """-99:99 would make a fencing look four days younger, and a lock taken since look released."""
     assert cluster.parse_time(f"2026-11-23 19:00:45{offset}") is None
+
+
+@pytest.mark.parametrize("text", ["2026-1-2 1:0:4.TZ", "2026-11- 3 19:00:45Z",
+                                  "2026-11-23\n19:00:45Z",
+                                  "2026-11-23 19:00:45.Z", "٢٠٢٦-11-23 19:00:45Z"])
+def test_time_in_no_form_of_pacemakers_is_none(text: str) -> None:
+    assert cluster.parse_time(text) is None

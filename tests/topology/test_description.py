@@ -311,3 +311,12 @@ def test_thousands_of_mistakes_are_not_all_told_and_take_no_longer(text: str) ->
 def test_days_that_the_agents_do_not_understand_are_a_mistake() -> None:
     text = GOOD.replace("version: 3", f"version: 3\n  quarantine_keep: {'9' * 30}")
     assert any("mailman.quarantine_keep" in line for line in mistakes(text))
+
+
+@pytest.mark.parametrize("nodes", ["nodes: [mail1]", "nodes: []",
+                                   "nodes: " + "[a" + ", a" * 40 + "]", ""])
+def test_delay_of_a_device_is_no_trouble_where_the_nodes_are_the_mistake(nodes: str) -> None:
+    """It ended with a traceback instead of the mistake."""
+    text = re.sub(r"nodes:\n  mail1:\n  mail2:.*", nodes, GOOD).replace(
+        "nodes: [mail1], parameters", "delay: 5s, parameters")
+    assert any(" nodes: " in line or "nodes:" in line for line in mistakes(text))

@@ -27,14 +27,17 @@ def path(state_dir: str, agent_name: str, instance: str, kind: str = "state") ->
 
 
 def read(file_path: str) -> dict[str, str] | None:
-    """The values in the file; None where there is no file."""
+    """The values in the file; None where there is no file, or one that holds zeros: a crash may
+    leave those, and no name or number has any."""
     try:
         with open(file_path, "rb") as file:
-            lines = file.read(_LIMIT).split(b"\n")
+            content = file.read(_LIMIT)
     except OSError:
         return None
+    if b"\0" in content:
+        return None
     found = {}
-    for line in lines:
+    for line in content.split(b"\n"):
         name, equals, value = line.partition(b"=")
         if equals:
             found[name.decode("ascii", "replace")] = value.decode(_ENCODING, _ERRORS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import os
+import re
 import time
 import xml.etree.ElementTree as ElementTree
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 CRM_MON = (
     "crm_mon", "-1", "--output-as=xml", "--include=none,dc,nodes,options,fencing,attributes",
+)
+
+_TIME = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[ T]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?"
+    r" ?(?:Z|([+-])([0-9]{2}):([0-9]{2}))"
 )
 
 #: Fencing actions that end whatever ran on the node; ``on`` (unfencing) and ``monitor`` do not.
@@ -163,25 +169,17 @@ def parse_time(text: str) -> float | None:
 
     An offset (``+01:00``) is honoured; None for anything else.
     """
-    text = text.strip().replace("T", " ")
+    found = _TIME.fullmatch(text.strip())
+    if found is None:
+        return None
+    day, clock, fraction, sign, hours, minutes = found.groups()
     offset = 0
-    if text.endswith("Z"):
-        text = text[:-1].rstrip()
-    elif len(text) > 6 and text[-6] in "+-" and text[-3] == ":":
-        hours, minutes = text[-5:-3], text[-2:]
-        if not (hours + minutes).isascii() or not (hours + minutes).isdigit():
-            return None
+    if sign:
         if int(hours) > 23 or int(minutes) > 59:
             return None
-        offset = (int(hours) * 3600 + int(minutes) * 60) * (-1 if text[-6] == "-" else 1)
-        text = text[:-6].rstrip()
-    else:
-        return None
-    whole, _, fraction = text.partition(".")
-    if fraction and not (fraction.isascii() and fraction.isdigit()):
-        return None
+        offset = (int(hours) * 3600 + int(minutes) * 60) * (-1 if sign == "-" else 1)
     try:
-        seconds = calendar.timegm(time.strptime(whole, "%Y-%m-%d %H:%M:%S"))
+        seconds = calendar.timegm(time.strptime(f"{day} {clock}", "%Y-%m-%d %H:%M:%S"))
     except ValueError:
         return None
-    return seconds - offset + (float("0." + fraction) if fraction else 0.0)
+    return seconds - offset + (float(f"0.{fraction}") if fraction else 0.0)

@@ -551,6 +551,8 @@ class _Reader:
             return ()
         below = f"{key}.delay"
         if isinstance(section.take("delay", ""), Text):
+            if not fenced:
+                return ()  # the site has no nodes, which is told already
             entries = [(fenced[0], section.line_of("delay"), section.text("delay"))]
             if len(fenced) > 1:
                 self.wrong(section.line_of("delay"), below,

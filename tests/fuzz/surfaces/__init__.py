@@ -6,6 +6,7 @@ from tests.fuzz.surface import Surface
 from tests.fuzz.surfaces import (
     cluster,
     configuration,
+    list_directories,
     lock_directory,
     lock_names,
     mailman,
@@ -16,7 +17,8 @@ from tests.fuzz.surfaces import (
 )
 
 SURFACES: tuple[Surface, ...] = (
-    *lock_names.SURFACES, *lock_directory.SURFACES, *quarantine.SURFACES, *cluster.SURFACES,
+    *lock_names.SURFACES, *lock_directory.SURFACES, *quarantine.SURFACES,
+    *list_directories.SURFACES, *cluster.SURFACES,
     *site_yaml.SURFACES, *queue.SURFACES, *state_files.SURFACES, *configuration.SURFACES,
     *mailman.SURFACES,
 )

@@ -79,7 +79,8 @@ def a_cib(document: bytes) -> None:
 
 
 _TIME = re.compile(
-    r"\s*\d{4}-\d{1,2}-\d{1,2}[T\s]+\d{1,2}:\d{1,2}:\d{1,2}(\.[0-9]*)?\s*(Z|[+-]\d\d:\d\d)\s*"
+    r"\s*[0-9]{4}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-5][0-9]:[0-6][0-9](\.[0-9]+)? ?"
+    r"(Z|[+-][0-2][0-9]:[0-5][0-9])\s*"
 )
 
 
@@ -161,15 +162,16 @@ SURFACES = (
     Surface("crm-mon", st.one_of(mutated(CRM_MON, CRM_MON_3, DECLARING, BOMB, EXTERNAL,
                                          words=XML_WORDS),
                                  st.sampled_from(_DEEP)),
-            crm_mon, decode=as_bytes, seeds=(CRM_MON, CRM_MON_3, BOMB, EXTERNAL), words=XML_WORDS),
+            crm_mon, decode=as_bytes, seeds=(CRM_MON, CRM_MON_3, BOMB, EXTERNAL), words=XML_WORDS,
+            count=300),
     Surface("cib", st.one_of(mutated(_CIB, BOMB, EXTERNAL, words=XML_WORDS),
                              st.sampled_from(_DEEP)),
             a_cib, decode=as_bytes, seeds=(_CIB, BOMB), words=(*XML_WORDS, b"id-ref=",
                                                                b"template=")),
     Surface("fencing-devices", mutated(_DEVICES, BOMB, words=XML_WORDS), devices, decode=as_bytes,
-            seeds=(_DEVICES,), words=XML_WORDS, count=300),
+            seeds=(_DEVICES,), words=XML_WORDS, count=150),
     Surface("fencing-times", _times, a_time, as_text, tuple(one.encode() for one in TIMES),
-            count=600),
+            count=400),
     Surface("node-attributes", _attributes, an_attribute, as_text, (b"1700000000.123_7_8",
                                                                     b"1_0.5_x"),
             count=500),

@@ -155,9 +155,16 @@ def typed_words(words: list[str]) -> None:
         assert json.loads(said)["schema"]
 
 
+_typed = st.one_of(
+    st.lists(st.sampled_from(_WORDS_TYPED), max_size=6),
+    st.tuples(st.sampled_from(main.COMMANDS), st.lists(
+        st.sampled_from(("--\x1b[2J", "\udcff", "\n", "x\x07", "", "--json")), max_size=2,
+    )).map(lambda typed: [typed[0], *typed[1]]),
+)
+
 SURFACES = (
-    Surface("parameters", _environments, parameters, count=800),
-    Surface("actions", _environments, an_action, count=150),
-    Surface("typed-words", st.lists(st.sampled_from(_WORDS_TYPED), max_size=6), typed_words,
-            count=200),
+    Surface("parameters", _environments, parameters, count=300),
+    Surface("actions", _environments, an_action, count=40),
+    Surface("typed-words", _typed, typed_words,
+            count=100),
 )

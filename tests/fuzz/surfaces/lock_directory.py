@@ -332,4 +332,4 @@ def _looked_at(share: Share, things: list[Planted]) -> None:
             explain._released(name, target)
 
 
-SURFACES = (Surface("lock-directories", plantings, a_sweep, count=250, bound=2.0),)
+SURFACES = (Surface("lock-directories", plantings, a_sweep, count=120, bound=2.0),)

@@ -87,6 +87,6 @@ def shown(name: str) -> None:
 
 
 SURFACES = (
-    Surface("names-of-claims", names, read, from_bytes, SEEDS, _BYTES, count=1000),
-    Surface("names-shown", names, shown, from_bytes, SEEDS, _BYTES, count=500),
+    Surface("names-of-claims", names, read, from_bytes, SEEDS, _BYTES, count=600),
+    Surface("names-shown", names, shown, from_bytes, SEEDS, _BYTES, count=300),
 )

@@ -98,10 +98,8 @@ _ARGUMENTS = (
     "\udcff",
     "/", "//", "..", "\x1b[2J", "x" * 65_536,
 )
-_tables = st.one_of(
-    st.lists(st.lists(st.one_of(st.sampled_from(_ARGUMENTS), st.text(max_size=20)), max_size=7),
-             max_size=6),
-    st.just([["/usr/bin/python3", "/usr/lib/mailman/bin/qrunner"]] * 8000),
+_tables = st.lists(
+    st.lists(st.one_of(st.sampled_from(_ARGUMENTS), st.text(max_size=20)), max_size=7), max_size=6,
 )
 
 SURFACES = (
@@ -114,5 +112,7 @@ SURFACES = (
     Surface("interpreters", mutated(b"#!/usr/bin/python3 -E\nx", words=(b"\0", b"\n", b"#!",
                                                                         b"\r")),
             first_lines, decode=as_bytes, seeds=(b"#!/usr/bin/python3 -S\n",), count=200),
-    Surface("command-lines", _tables, command_lines, count=400),
+    Surface("command-lines", _tables, command_lines, count=300),
+    Surface("long-tables", st.just([["/usr/bin/python3", "/usr/lib/mailman/bin/qrunner"]] * 8000),
+            command_lines, count=1),
 )

@@ -182,11 +182,11 @@ _LOGS = tuple(
 ) + ((b"[" * 980 + b"\n") * 4000, b'{"released": 5}\n' * 200_000)
 
 SURFACES = (
-    Surface("quarantines", st.lists(_planted, min_size=1, max_size=3), a_quarantine, count=200,
+    Surface("quarantines", st.lists(_planted, min_size=1, max_size=3), a_quarantine, count=100,
             bound=2.0),
     Surface("evidence-logs", mutated(_LINE, *_LOGS[:1], words=_LOG_WORDS), evidence_told,
             decode=as_bytes,
-            seeds=(_LINE,), words=_LOG_WORDS, count=200),
+            seeds=(_LINE,), words=_LOG_WORDS, count=100),
     Surface("long-evidence-logs", st.sampled_from(_LOGS), evidence_told, count=8,
             bound=3.0),
 )

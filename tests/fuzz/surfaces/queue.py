@@ -120,13 +120,13 @@ def half_save_names(name: str) -> None:
 
 
 SURFACES = (
-    Surface("queue-entries", st.lists(_queue_names, max_size=12), entry_names, count=300),
+    Surface("queue-entries", st.lists(_queue_names, max_size=12), entry_names, count=150),
     Surface("shunted-messages", st.one_of(mutated(*PICKLES, words=OPCODES),
                                           st.sampled_from(_LONG)), shunted_entry, decode=as_bytes,
-            seeds=PICKLES, words=OPCODES, count=1500),
+            seeds=PICKLES, words=OPCODES, count=500),
     Surface("half-saves", mutated(*PICKLES, words=OPCODES), half_save, decode=as_bytes,
             seeds=PICKLES,
-            words=OPCODES, count=800),
+            words=OPCODES, count=300),
     Surface("half-save-names", lock_names.names, half_save_names, lock_names.from_bytes,
-            lock_names.SEEDS, count=400),
+            lock_names.SEEDS, count=200),
 )

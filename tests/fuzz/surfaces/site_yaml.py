@@ -95,6 +95,7 @@ _LONG = (
 )
 
 SURFACES = (
-    Surface("site-yaml", st.one_of(mutated(*SEEDS, words=WORDS), st.sampled_from(_LONG)), a_site,
-            decode=as_bytes, seeds=SEEDS, words=WORDS, count=250, bound=2.0),
+    Surface("site-yaml", mutated(*SEEDS, words=WORDS), a_site,
+            decode=as_bytes, seeds=SEEDS, words=WORDS, count=120, bound=2.0),
+    Surface("long-site-yaml", st.sampled_from(_LONG), a_site, count=len(_LONG), bound=3.0),
 )

@@ -117,12 +117,12 @@ _DEEP = tuple(b'{"answer": ' + b"[" * depth + b"]" * depth + b"}" for depth in (
 SURFACES = (
     Surface("state-files", mutated(_STATE, _NOBODY, words=_WORDS), a_state_file, decode=as_bytes,
             seeds=(_STATE, _NOBODY),
-            words=_WORDS, count=400),
+            words=_WORDS, count=200),
     Surface("clock-files", mutated(_CLOCK, words=_WORDS), a_clock, decode=as_bytes, seeds=(_CLOCK,),
-            words=_WORDS, count=300),
+            words=_WORDS, count=150),
     Surface("kept-answers", st.one_of(mutated(_KEPT, words=_KEPT_WORDS), st.sampled_from(_DEEP)),
             a_kept_answer, decode=as_bytes, seeds=(_KEPT, *_DEEP[:3]), words=_KEPT_WORDS,
-            count=300),
+            count=150),
     Surface("printed-output", mutated(b"Traceback\n  x\nKeyError: 'a'\n", words=_WORDS), printed,
-            decode=as_bytes, seeds=(b"Traceback\n",), words=_WORDS, count=200),
+            decode=as_bytes, seeds=(b"Traceback\n",), words=_WORDS, count=100),
 )
