@@ -20,22 +20,23 @@ AGENTDIR  = $(OCF_ROOT)/resource.d/$(PROVIDER)
 # Each library has a directory of its own, named by its version and content, and each agent names
 # the one it belongs to: an agent that runs during an upgrade never gets modules of two versions.
 VERSION  := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' lib/mailman_ha/__init__.py)
-CONTENT  := $(shell cd lib && find mailman_ha -type f '(' -name '*.py' -o -name '*.json' ')' | \
-    LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c 1-8)
+CONTENT  := $(shell cd lib && find mailman_ha -name '*.py' | LC_ALL=C sort | xargs sha256sum | sha256sum | \
+    cut -c 1-8)
 LIBRARIES = $(PREFIX)/lib/mailman-ha
 LIBRARY   = $(LIBRARIES)/$(VERSION)-$(CONTENT)
 COMMAND   = $(PREFIX)/bin/mailman-ha
 MANUAL    = $(PREFIX)/share/man/man8/mailman-ha.8
 COMPLETION = $(PREFIX)/share/bash-completion/completions/mailman-ha
 TMPFILES  = $(PREFIX)/lib/tmpfiles.d/mailman-ha.conf
+SCHEMAS   = $(PREFIX)/share/mailman-ha/schemas
 EXAMPLES  = $(PREFIX)/share/doc/mailman-ha/examples
 
 PYTHON   ?= /usr/bin/python3
 VENV      = .venv
 AGENTS    = mailman-master qfiles-slice list-lock-janitor
 
-.PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-cluster demo bench model histories chaos lint venv test-packages lab-packages \
-    lab-images clean
+.PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-cluster demo \
+    bench model histories chaos lint venv test-packages lab-packages lab-images clean
 
 all:
 	@sed -n 's/^#   //p' Makefile
@@ -52,8 +53,8 @@ endef
 install:
 	rm -rf '$(DESTDIR)$(LIBRARY).new'
 	install -d '$(DESTDIR)$(LIBRARY).new' '$(DESTDIR)$(AGENTDIR)'
-	cd lib && find mailman_ha -type f '(' -name '*.py' -o -name '*.json' ')' \
-	    -exec install -D -m 644 '{}' '$(DESTDIR)$(LIBRARY).new/{}' ';'
+	tar --create --directory=lib $$(cd lib && find mailman_ha -name '*.py') \
+	    | tar --extract --no-same-owner --directory='$(DESTDIR)$(LIBRARY).new'
 	$(PYTHON) -m compileall -q --invalidation-mode unchecked-hash \
 	    -s '$(DESTDIR)$(LIBRARY).new' -p '$(LIBRARY)' '$(DESTDIR)$(LIBRARY).new'
 	chmod -R u=rwX,go=rX '$(DESTDIR)$(LIBRARY).new'
@@ -63,11 +64,12 @@ install:
 	$(foreach agent,$(AGENTS),$(call install_program,agents/$(agent),$(AGENTDIR)/$(agent)))
 	install -d $(foreach file,$(COMMAND) $(MANUAL) $(COMPLETION) $(TMPFILES),'$(DESTDIR)$(dir $(file))')
 	$(call install_program,lib/mailman_ha/cli/mailman-ha,$(COMMAND))
-	cd lib && $(PYTHON) -B -m mailman_ha.cli.manual_page > '$(DESTDIR)$(MANUAL)'
+	PYTHONPATH=lib $(PYTHON) -B -m mailman_ha.cli.manual_page > '$(DESTDIR)$(MANUAL)'
 	chmod 644 '$(DESTDIR)$(MANUAL)'
 	install -m 644 lib/mailman_ha/cli/completion.bash '$(DESTDIR)$(COMPLETION)'
 	install -m 644 packaging/tmpfiles.conf '$(DESTDIR)$(TMPFILES)'
-	install -d '$(DESTDIR)$(EXAMPLES)'
+	install -d '$(DESTDIR)$(SCHEMAS)' '$(DESTDIR)$(EXAMPLES)'
+	install -m 644 lib/mailman_ha/cli/schemas/*.json '$(DESTDIR)$(SCHEMAS)'
 	install -m 644 crm-examples/* '$(DESTDIR)$(EXAMPLES)'
 	$(if $(DESTDIR),,$(forget_old_libraries))
 
@@ -89,7 +91,7 @@ uninstall:
 	$(if $(DESTDIR),,$(MAKE) -s --no-print-directory scriptlet SCRIPT=packaging/removal-guard.sh | sh)
 	for agent in $(AGENTS); do rm -f '$(DESTDIR)$(AGENTDIR)'/$$agent; done
 	rm -f '$(DESTDIR)$(COMMAND)' '$(DESTDIR)$(MANUAL)' '$(DESTDIR)$(COMPLETION)' '$(DESTDIR)$(TMPFILES)'
-	rm -rf '$(DESTDIR)$(LIBRARIES)' '$(DESTDIR)$(dir $(EXAMPLES))'
+	rm -rf '$(DESTDIR)$(LIBRARIES)' '$(DESTDIR)$(dir $(SCHEMAS))' '$(DESTDIR)$(dir $(EXAMPLES))'
 	rmdir --ignore-fail-on-non-empty '$(DESTDIR)$(AGENTDIR)'
 
 # Packages. Both are built from the same source archive, and their version is the library's.
@@ -118,6 +120,7 @@ deb: source-archive
 	cd $(BUILD)/deb/$(SOURCE) && dpkg-buildpackage --build=binary --no-sign > ../build.log 2>&1 \
 	    || { tail -n 30 ../build.log; exit 1; }
 	lintian --fail-on error,warning --allow-root --tag-display-limit 0 $(BUILD)/deb/*.changes
+	rm -f $(BUILD)/mailman-ha_*.deb
 	mv $(BUILD)/deb/mailman-ha_$(VERSION)-$(RELEASE)_all.deb $(BUILD)/
 	@rm -rf $(BUILD)/deb; ls -l $(BUILD)/*.deb
 
@@ -129,6 +132,7 @@ rpm: source-archive
 	    || { tail -n 30 $(BUILD)/rpm.log; exit 1; }
 	rpmlint --config packaging/rpmlint.toml $(BUILD)/rpm/RPMS/noarch/*.rpm > $(BUILD)/rpmlint.log \
 	    && ! grep -E ': [EW]: ' $(BUILD)/rpmlint.log || { cat $(BUILD)/rpmlint.log; exit 1; }
+	rm -f $(BUILD)/mailman-ha-*.rpm
 	mv $(BUILD)/rpm/RPMS/noarch/*.rpm $(BUILD)/
 	@rm -rf $(BUILD)/rpm; ls -l $(BUILD)/*.rpm
 

@@ -205,8 +205,10 @@ def test_bash_completes_the_command(installed: Machine) -> None:
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_agent_passes_ocf_tester(installed: Machine, name: str) -> None:
+    installed.apt("install", "libxml2-utils")  # xmllint, for ocf-tester
     installed.install_standin()
-    given = [f"-o{key}={value}" for key, value in installed.parameters(name).items()]
+    pairs = installed.parameters(name).items()
+    given = [word for key, value in pairs for word in ("-o", f"{key}={value}")]
     done = installed.run("ocf-tester", "-n", "tested", *given, f"{PLACE}/{name}", check=False)
     assert f"{PLACE}/{name} passed all tests" in done.stdout, done.stdout + done.stderr
 
@@ -273,7 +275,8 @@ def test_rpm_is_installed_upgraded_and_removed(machine: Machine) -> None:
         assert machine.version() != "99.1" and len(machine.libraries()) == 1
         assert counted() > seen
     machine.run("rpm", "-e", "mailman-ha")
-    assert files(machine) - before == set()
+    of_rpms_own_machines = {"/usr/share/licenses"}  # owned by every such distribution's base
+    assert files(machine) - before <= of_rpms_own_machines
 
 
 def test_rpm_asks_for_what_the_agents_need(packages: Packages) -> None:
