@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -262,3 +263,46 @@ def test_damaged_library_is_made_whole_by_another_install(tmp_path: Path) -> Non
     (library / "mailman_ha/__init__.py").write_text("")
     make("install", *place)
     assert tree(tmp_path / "opt") == whole
+
+
+def uninstall(agents: Agents, place: list[str]) -> subprocess.CompletedProcess[str]:
+    """`make uninstall` on a node whose cluster is the test's."""
+    return subprocess.run(
+        ["make", "-s", "-C", CHECKOUT, "uninstall", *place], stdin=subprocess.DEVNULL, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        env=agents.environment("uninstall", {}),
+    )
+
+
+def test_uninstall_is_refused_while_the_cluster_has_resources(
+    agents: Agents, tmp_path: Path
+) -> None:
+    place = [f"PREFIX={tmp_path}/opt", f"AGENTDIR={tmp_path}/agents"]
+    make("install", *place)
+    before = tree(tmp_path / "opt") | tree(tmp_path / "agents")
+    dummy = '<primitive id="d" class="ocf" provider="pacemaker" type="Dummy"/>'
+    ours = '<primitive id="lists" class="ocf" provider="mailman" type="mailman-master"/>'
+    agents.resources(f"<group>{dummy}{ours}</group>")
+    done = uninstall(agents, place)
+    assert done.returncode != 0
+    assert "mailman-ha is not removed" in done.stdout and "(lists)" in done.stdout
+    assert tree(tmp_path / "opt") | tree(tmp_path / "agents") == before
+    agents.resources(dummy)
+    done = uninstall(agents, place)
+    assert done.returncode == 0, done.stdout
+    assert tree(tmp_path / "opt") | tree(tmp_path / "agents") == {}
+
+
+@pytest.mark.slow
+def test_uninstall_waits_ten_seconds_for_a_cluster_that_does_not_answer(
+    agents: Agents, tmp_path: Path
+) -> None:
+    """Pacemaker does not run here, so what hangs is not a cluster that could fence."""
+    place = [f"PREFIX={tmp_path}/opt", f"AGENTDIR={tmp_path}/agents"]
+    make("install", *place)
+    agents.program("cibadmin", "exec sleep 1000")
+    began = time.monotonic()
+    done = uninstall(agents, place)
+    assert done.returncode == 0, done.stdout
+    assert 9 < time.monotonic() - began < 60
+    assert tree(tmp_path / "opt") == {}
