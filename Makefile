@@ -25,8 +25,8 @@ AGENTDIR  = $(OCF_ROOT)/resource.d/$(PROVIDER)
 # Each library has a directory of its own, named by its version and content, and each agent names
 # the one it belongs to: an agent that runs during an upgrade never gets modules of two versions.
 VERSION  := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' lib/mailman_ha/__init__.py)
-CONTENT  := $(shell cd lib && find mailman_ha -type f '(' -name '*.py' -o -name '*.json' ')' | \
-    LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c 1-8)
+CONTENT  := $(shell cd lib && find mailman_ha -name '*.py' | LC_ALL=C sort | xargs sha256sum | sha256sum | \
+    cut -c 1-8)
 LIBRARIES = $(PREFIX)/lib/mailman-ha
 LIBRARY   = $(LIBRARIES)/$(VERSION)-$(CONTENT)
 COMMAND   = $(PREFIX)/bin/mailman-ha
@@ -36,6 +36,7 @@ SITE_MANUAL = $(MANDIR)/man5/mailman-ha-site.5
 AGENT_MANUALS = $(MANDIR)/man7
 COMPLETION = $(PREFIX)/share/bash-completion/completions/mailman-ha
 TMPFILES  = $(PREFIX)/lib/tmpfiles.d/mailman-ha.conf
+SCHEMAS   = $(PREFIX)/share/mailman-ha/schemas
 EXAMPLES  = $(PREFIX)/share/doc/mailman-ha/examples
 
 PYTHON   ?= /usr/bin/python3
@@ -43,8 +44,9 @@ VENV      = .venv
 AGENTS    = mailman-master qfiles-slice list-lock-janitor
 MANUALS   = $(MANUAL) $(SITE_MANUAL) $(AGENTS:%=$(AGENT_MANUALS)/ocf_$(PROVIDER)_%.7)
 
-.PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-cluster demo pictures bench bench-failover model histories fuzz chaos test-nfs lint venv test-packages lab-packages \
-    lab-images clean
+.PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-cluster \
+    test-nfs demo pictures bench bench-failover model histories fuzz chaos lint venv test-packages \
+    lab-packages lab-images clean
 
 all:
 	@sed -n 's/^#   //p' Makefile
@@ -61,8 +63,8 @@ endef
 install:
 	rm -rf '$(DESTDIR)$(LIBRARY).new'
 	install -d '$(DESTDIR)$(LIBRARY).new' '$(DESTDIR)$(AGENTDIR)'
-	cd lib && find mailman_ha -type f '(' -name '*.py' -o -name '*.json' ')' \
-	    -exec install -D -m 644 '{}' '$(DESTDIR)$(LIBRARY).new/{}' ';'
+	tar --create --directory=lib $$(cd lib && find mailman_ha -name '*.py') \
+	    | tar --extract --no-same-owner --directory='$(DESTDIR)$(LIBRARY).new'
 	$(PYTHON) -m compileall -q --invalidation-mode unchecked-hash \
 	    -s '$(DESTDIR)$(LIBRARY).new' -p '$(LIBRARY)' '$(DESTDIR)$(LIBRARY).new'
 	chmod -R u=rwX,go=rX '$(DESTDIR)$(LIBRARY).new'
@@ -72,16 +74,17 @@ install:
 	$(foreach agent,$(AGENTS),$(call install_program,agents/$(agent),$(AGENTDIR)/$(agent)))
 	install -d $(foreach file,$(COMMAND) $(MANUALS) $(COMPLETION) $(TMPFILES),'$(DESTDIR)$(dir $(file))')
 	$(call install_program,lib/mailman_ha/cli/mailman-ha,$(COMMAND))
-	cd lib && $(PYTHON) -B -m mailman_ha.cli.manual_page > '$(DESTDIR)$(MANUAL)'
-	cd lib && $(PYTHON) -B -m mailman_ha.cli.site_page > '$(DESTDIR)$(SITE_MANUAL)'
+	PYTHONPATH=lib $(PYTHON) -B -m mailman_ha.cli.manual_page > '$(DESTDIR)$(MANUAL)'
+	PYTHONPATH=lib $(PYTHON) -B -m mailman_ha.cli.site_page > '$(DESTDIR)$(SITE_MANUAL)'
 	chmod 644 '$(DESTDIR)$(MANUAL)' '$(DESTDIR)$(SITE_MANUAL)'
-	cd lib && for agent in $(AGENTS); do page='$(DESTDIR)$(AGENT_MANUALS)'/ocf_$(PROVIDER)_$$agent.7; \
-	    $(PYTHON) -B -m mailman_ha.ocf.manual_page \
+	for agent in $(AGENTS); do page='$(DESTDIR)$(AGENT_MANUALS)'/ocf_$(PROVIDER)_$$agent.7; \
+	    PYTHONPATH=lib $(PYTHON) -B -m mailman_ha.ocf.manual_page \
 	        mailman_ha.agents.$$(echo $$agent | tr - _) > "$$page" && chmod 644 "$$page" || exit 1; \
 	done
 	install -m 644 lib/mailman_ha/cli/completion.bash '$(DESTDIR)$(COMPLETION)'
 	install -m 644 packaging/tmpfiles.conf '$(DESTDIR)$(TMPFILES)'
-	install -d '$(DESTDIR)$(EXAMPLES)'
+	install -d '$(DESTDIR)$(SCHEMAS)' '$(DESTDIR)$(EXAMPLES)'
+	install -m 644 lib/mailman_ha/cli/schemas/*.json '$(DESTDIR)$(SCHEMAS)'
 	install -m 644 crm-examples/* '$(DESTDIR)$(EXAMPLES)'
 	$(if $(DESTDIR),,$(forget_old_libraries))
 
@@ -103,13 +106,14 @@ uninstall:
 	$(if $(DESTDIR),,$(MAKE) -s --no-print-directory scriptlet SCRIPT=packaging/removal-guard.sh | sh)
 	for agent in $(AGENTS); do rm -f '$(DESTDIR)$(AGENTDIR)'/$$agent; done
 	rm -f $(foreach file,$(COMMAND) $(MANUALS) $(COMPLETION) $(TMPFILES),'$(DESTDIR)$(file)')
-	rm -rf '$(DESTDIR)$(LIBRARIES)' '$(DESTDIR)$(dir $(EXAMPLES))'
+	rm -rf '$(DESTDIR)$(LIBRARIES)' '$(DESTDIR)$(dir $(SCHEMAS))' '$(DESTDIR)$(dir $(EXAMPLES))'
 	rmdir --ignore-fail-on-non-empty '$(DESTDIR)$(AGENTDIR)'
 
 # Packages. Both are built from the same source archive, and their version is the library's.
 BUILD     = build
 RELEASE   = 1
 SOURCE    = mailman-ha-$(VERSION)
+# No compiler is needed, so build-essential is not.
 PACKAGING_PACKAGES = debhelper dh-python dpkg-dev fakeroot rpm lintian rpmlint
 # The time that the packages' files bear: the last commit's, or now outside of git.
 STAMP     = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),$(shell date +%s))
@@ -119,9 +123,9 @@ packaging-packages:
 
 source-archive: packaging-packages
 	mkdir -p $(BUILD)
-	tar --create --exclude='./.*' --exclude='./$(BUILD)' --exclude=./chaos --exclude=__pycache__ \
-	    --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$(STAMP) --transform='s|^\.|$(SOURCE)|' . \
-	    | gzip -n > $(BUILD)/$(SOURCE).tar.gz
+	tar --create --exclude='./.*' --exclude=./build --exclude=./chaos --exclude=__pycache__ \
+	    --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime=@$(STAMP) \
+	    --transform='s|^\.|$(SOURCE)|' . | gzip -n > $(BUILD)/$(SOURCE).tar.gz
 
 deb: source-archive
 	rm -rf $(BUILD)/deb && mkdir $(BUILD)/deb
@@ -129,9 +133,11 @@ deb: source-archive
 	mv $(BUILD)/deb/$(SOURCE)/packaging/debian $(BUILD)/deb/$(SOURCE)/debian
 	sed -e 's/@VERSION@/$(VERSION)-$(RELEASE)/' -e "s/@DATE@/$$(date -R -u -d @$(STAMP))/" \
 	    packaging/debian/changelog.in > $(BUILD)/deb/$(SOURCE)/debian/changelog
-	cd $(BUILD)/deb/$(SOURCE) && dpkg-buildpackage --build=binary --no-sign > ../build.log 2>&1 \
+	cd $(BUILD)/deb/$(SOURCE) && dpkg-buildpackage --build=binary --no-sign --no-check-builddeps \
+	    > ../build.log 2>&1 \
 	    || { tail -n 30 ../build.log; exit 1; }
 	lintian --fail-on error,warning --allow-root --tag-display-limit 0 $(BUILD)/deb/*.changes
+	rm -f $(BUILD)/mailman-ha_*.deb
 	mv $(BUILD)/deb/mailman-ha_$(VERSION)-$(RELEASE)_all.deb $(BUILD)/
 	@rm -rf $(BUILD)/deb; ls -l $(BUILD)/*.deb
 
@@ -143,6 +149,7 @@ rpm: source-archive
 	    || { tail -n 30 $(BUILD)/rpm.log; exit 1; }
 	rpmlint --config packaging/rpmlint.toml $(BUILD)/rpm/RPMS/noarch/*.rpm > $(BUILD)/rpmlint.log \
 	    && ! grep -E ': [EW]: ' $(BUILD)/rpmlint.log || { cat $(BUILD)/rpmlint.log; exit 1; }
+	rm -f $(BUILD)/mailman-ha-*.rpm
 	mv $(BUILD)/rpm/RPMS/noarch/*.rpm $(BUILD)/
 	@rm -rf $(BUILD)/rpm; ls -l $(BUILD)/*.rpm
 

@@ -11,10 +11,19 @@ CHECKOUT = Path(__file__).resolve().parent.parent.parent
 PARTS = ("Makefile", "README.md", "LICENSE", "agents", "crm-examples", "docs", "lib", "packaging")
 
 
-def checkout_of_version(version: str | None, place: Path) -> Path:
-    """A copy of what is installed and packaged, with another version's number where one is given.
+#: What is appended to each module of a version that a test makes.
+OF_ONE_VERSION = """
+from mailman_ha import __version__ as _version_of_the_library
+if _version_of_the_library != {version!r}:
+    raise SystemExit(__name__ + " of {version} beside modules of " + _version_of_the_library)
+"""
 
-    The change of number is a change of the library, as it is from one version to the next.
+
+def checkout_of_version(version: str | None, place: Path) -> Path:
+    """A copy of what is installed and packaged, or where `version` is given another version of it.
+
+    Every module of that version is another one than it was, and none will work beside a module of
+    any version but its own.
     """
     place.mkdir(parents=True)
     for name in PARTS:
@@ -24,8 +33,12 @@ def checkout_of_version(version: str | None, place: Path) -> Path:
         else:
             shutil.copy2(source, place / name)
     if version is not None:
-        file = place / "lib/mailman_ha/__init__.py"
+        library = place / "lib/mailman_ha"
+        for file in library.rglob("*.py"):
+            if file != library / "__init__.py":
+                file.write_text(file.read_text() + OF_ONE_VERSION.format(version=version))
         line = f'__version__ = "{version}"'
+        file = library / "__init__.py"
         text, found = re.subn('(?m)^__version__ = ".*"', line, file.read_text())
         assert found == 1
         file.write_text(text)

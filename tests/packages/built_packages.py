@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tests.packages import CHECKOUT, checkout_of_version
 
+EPOCH = "1750000000"
+
 
 class Packages:
     """The .deb and .rpm of this checkout, and those of a version after it."""
@@ -23,7 +25,7 @@ def build(checkout: Path, place: Path, built: dict[str, Path]) -> None:
     done = subprocess.run(
         ["make", "-s", "-C", str(checkout), "deb", "rpm", f"BUILD={place}"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        check=False,
+        check=False, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "SOURCE_DATE_EPOCH": EPOCH},
     )
     assert done.returncode == 0, done.stdout
     for kind in ("deb", "rpm"):

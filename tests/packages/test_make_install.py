@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def test_destdir_does_not_show_in_what_is_installed_for_prefix(staged: Path) -> 
     assert len(libraries) == 1
     library = libraries.pop()
     assert library.startswith("/usr/lib/mailman-ha/")
-    assert (staged / library[1:] / "mailman_ha/cli/schemas/locks.json").is_file()
+    assert (staged / library[1:] / "mailman_ha/ocf/runtime.py").is_file()
+    assert (staged / "usr/share/mailman-ha/schemas/locks.json").is_file()
     assert all(os.access(program, os.X_OK) for program in programs)
     for name in ("man/man8/mailman-ha.8", "bash-completion/completions/mailman-ha"):
         assert (staged / "usr/share" / name).is_file(), name
@@ -88,12 +90,12 @@ def test_uninstall_takes_away_every_file_of_install(staged: Path) -> None:
 
 
 def test_two_installations_are_the_same_byte_for_byte(staged: Path, tmp_path: Path) -> None:
-    """Also from another directory, under another umask, with other times and SOURCE_DATE_EPOCH."""
+    """Also from elsewhere to a relative place, under another umask, and with other times."""
     other = checkout_of_version(None, tmp_path / "a checkout elsewhere")
     for path in other.rglob("*"):
         os.utime(path, (1_000_000_000, 1_000_000_000))
     subprocess.run(
-        ["sh", "-c", 'umask 077; exec make -s install DESTDIR="$0"', tmp_path / "again"],
+        ["sh", "-c", "umask 077; exec make -s install DESTDIR=../again"],
         cwd=other, env={"PATH": "/usr/bin:/bin", "SOURCE_DATE_EPOCH": "1234567890"}, check=True,
     )
     again, first = tree(tmp_path / "again"), tree(staged)
@@ -261,3 +263,46 @@ def test_damaged_library_is_made_whole_by_another_install(tmp_path: Path) -> Non
     (library / "mailman_ha/__init__.py").write_text("")
     make("install", *place)
     assert tree(tmp_path / "opt") == whole
+
+
+def uninstall(agents: Agents, place: list[str]) -> subprocess.CompletedProcess[str]:
+    """`make uninstall` on a node whose cluster is the test's."""
+    return subprocess.run(
+        ["make", "-s", "-C", CHECKOUT, "uninstall", *place], stdin=subprocess.DEVNULL, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        env=agents.environment("uninstall", {}),
+    )
+
+
+def test_uninstall_is_refused_while_the_cluster_has_resources(
+    agents: Agents, tmp_path: Path
+) -> None:
+    place = [f"PREFIX={tmp_path}/opt", f"AGENTDIR={tmp_path}/agents"]
+    make("install", *place)
+    before = tree(tmp_path / "opt") | tree(tmp_path / "agents")
+    dummy = '<primitive id="d" class="ocf" provider="pacemaker" type="Dummy"/>'
+    ours = '<primitive id="lists" class="ocf" provider="mailman" type="mailman-master"/>'
+    agents.resources(f"<group>{dummy}{ours}</group>")
+    done = uninstall(agents, place)
+    assert done.returncode != 0
+    assert "mailman-ha is not removed" in done.stdout and "(lists)" in done.stdout
+    assert tree(tmp_path / "opt") | tree(tmp_path / "agents") == before
+    agents.resources(dummy)
+    done = uninstall(agents, place)
+    assert done.returncode == 0, done.stdout
+    assert tree(tmp_path / "opt") | tree(tmp_path / "agents") == {}
+
+
+@pytest.mark.slow
+def test_uninstall_waits_ten_seconds_for_a_cluster_that_does_not_answer(
+    agents: Agents, tmp_path: Path
+) -> None:
+    """Pacemaker does not run here, so what hangs is not a cluster that could fence."""
+    place = [f"PREFIX={tmp_path}/opt", f"AGENTDIR={tmp_path}/agents"]
+    make("install", *place)
+    agents.program("cibadmin", "exec sleep 1000")
+    began = time.monotonic()
+    done = uninstall(agents, place)
+    assert done.returncode == 0, done.stdout
+    assert 9 < time.monotonic() - began < 60
+    assert tree(tmp_path / "opt") == {}

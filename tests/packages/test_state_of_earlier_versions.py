@@ -1,9 +1,10 @@
 """What an earlier version left in the state directory means the same to this one.
 
-After an upgrade under a running cluster the next monitor is the new version's. A janitor whose
-state it could not read would not be running, and be started again together with all that depends
-on it; a master or a runner would be looked for on the whole host, and its state written anew. So
-a field may be added with a default for where it is missing, but none renamed or removed.
+After an upgrade under a running cluster the next monitor is the new version's. Without a state
+that it can read a janitor is not running and a slice's runner is somebody else's, so both are
+stopped and started, and in a group what depends on them as well; a master is looked for on the
+whole host. So a field may be added with a default for where it is missing, but none renamed or
+removed.
 
 The texts are what those versions wrote; a version that writes another form adds its own.
 """

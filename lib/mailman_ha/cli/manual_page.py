@@ -42,7 +42,7 @@ _ENVIRONMENT = (
 _FILES = (
     ("LOCK_DIR/mailman-ha.quarantine/", "What was released. evidence.jsonl there tells why, one "
      "line of JSON for each."),
-    ("PREFIX/lib/mailman-ha/mailman_ha/cli/schemas/", "The JSON Schemas of what --json prints, "
+    ("PREFIX/share/mailman-ha/schemas/", "The JSON Schemas of what --json prints, "
      "one for each command, and error.json."),
 )
 
