@@ -23,7 +23,7 @@ FLOOR_OF = {layer: number for number, floor in enumerate(FLOORS) for layer in fl
 
 #: Each of these costs a monitor as much as a good part of starting Python.
 TOO_DEAR = (
-    "typing", "dataclasses", "enum", "re", "json", "subprocess", "logging", "socket", "argparse",
+    "os", "typing", "dataclasses", "enum", "re", "json", "subprocess", "logging", "socket", "argparse",
     "signal", "psutil",
 )
 
