@@ -15,11 +15,13 @@ long each start action took is asked from the CIB.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from xml.etree import ElementTree
 
 from .client import Lab, LabFailure
@@ -52,9 +54,10 @@ class Failover:
     delivered: float
 
 
-def measure(name: str, suite: str, site: str, rounds: int, say: Callable[[str], None]) -> int:
-    """Both measurements in turn, `rounds` times, and a table; 1 where the failover added too
-    much."""
+def measure(
+    name: str, suite: str, site: str, rounds: int, say: Callable[[str], None]
+) -> Comparison:
+    """Both measurements in turn, `rounds` times."""
     lab = Lab(name, suite, 2, site, say)
     alone, taken_over = [], []
     try:
@@ -66,7 +69,7 @@ def measure(name: str, suite: str, site: str, rounds: int, say: Callable[[str], 
             say(f"round {number}: {alone[-1]}, {taken_over[-1]}")
     finally:
         lab.down()
-    return report(suite, site, alone, taken_over, say)
+    return Comparison(site, suite, alone, taken_over)
 
 
 @contextlib.contextmanager
@@ -197,29 +200,80 @@ def start_durations(lab: Lab, node: str) -> dict[str, float]:
     return found
 
 
-def report(
-    suite: str, site: str, alone: list[ColdStart], taken_over: list[Failover],
+@dataclass(frozen=True)
+class Comparison:
+    """The medians of one site's rounds, in seconds."""
+
+    site: str
+    suite: str
+    alone: list[ColdStart]
+    taken_over: list[Failover]
+
+    def added(self) -> float:
+        """How much later than Mailman alone the cluster delivers: the median over the rounds."""
+        return statistics.median(
+            ours.delivered - own.delivered for own, ours in zip(self.alone, self.taken_over)
+        )
+
+    def missed(self) -> bool:
+        return self.added() > ADDED
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """What, how long for Mailman alone, how long in the cluster."""
+        found = [
+            (f"start of {resource}", "", median(each.starts[resource] for each in self.taken_over))
+            for resource in STARTS
+        ]
+        for field, what in STEPS.items():
+            own, ours = (
+                median(getattr(each, field) for each in side)
+                for side in (self.alone, self.taken_over)
+            )
+            found.append((what, own, ours))
+        verdict = "MISSED" if self.missed() else "ok"
+        return [*found, (f"added, limit {ADDED:+.2f}", verdict, f"{self.added():+.2f}")]
+
+    def markdown(self) -> str:
+        """The rows as a table."""
+        lines = [("seconds", "Mailman alone", "the cluster"), ("---", "---", "---"), *self.rows()]
+        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"## {self.site} on {self.suite}, {len(self.alone)} rounds\n\n{body}\n"
+
+
+STEPS = {
+    "master": "until a master is seen",
+    "accepted": "until a post is accepted",
+    "delivered": "until it is delivered",
+}
+
+INTRODUCTION = f"""\
+# What a failover adds to Mailman's own cold start
+
+Written by `make bench-failover WRITE=docs/bench-failover.md`. *Mailman alone*: a freshly booted
+node without a cluster, the disk mounted, the address up; from Mailman's own start command on.
+*The cluster*: the active node's power is cut; from its fencing on, without which nothing may start
+elsewhere. Both in turn on the same nodes, while posts come in all the time; only a post that was
+accepted since counts as delivered. What the cluster adds is Pacemaker's, Filesystem's, IPaddr2's
+and ours; the limit is {ADDED:.0f} s. The machine has {os.cpu_count()} cores.
+"""
+
+
+def median(seconds: Iterable[float]) -> str:
+    """The median in two places."""
+    return f"{statistics.median(seconds):.2f}"
+
+
+def compare_sites(
+    name: str, suite: str, sites: Sequence[str], rounds: int, written: Path | None,
     say: Callable[[str], None],
 ) -> int:
-    """The table; 1 where the medians are further apart than ADDED."""
-
-    def row(what: str, own: list[float], ours: list[float]) -> None:
-        cells = [f"{statistics.median(each):6.2f}" if each else "      " for each in (own, ours)]
-        say(f"  {what:<36} {' '.join(f'{cell:>14}' for cell in cells)}".rstrip())
-
-    say("")
-    say(f"  {site} on {suite}, medians of {len(alone)}, s       Mailman alone   the cluster")
-    for resource in STARTS:
-        row(f"start of {resource}", [], [each.starts[resource] for each in taken_over])
-    for step in ("master", "accepted", "delivered"):
-        row(
-            {"master": "until the master is seen", "accepted": "until a post is accepted",
-             "delivered": "until it is delivered"}[step],
-            [getattr(each, step) for each in alone], [getattr(each, step) for each in taken_over],
-        )
-    added = statistics.median(each.delivered for each in taken_over) - statistics.median(
-        each.delivered for each in alone
-    )
-    verdict = "ok" if added <= ADDED else "MISSED"
-    say(f"  added to Mailman's own: {added:.2f} s, limit {ADDED:.1f} s: {verdict}")
-    return 0 if added <= ADDED else 1
+    """One lab after another; 1 where a failover added too much."""
+    compared = []
+    for site in sites:
+        compared.append(measure(name, suite, site, rounds, say))
+        for row in compared[-1].rows():
+            say(f"  {row[0]:<30} {row[1]:>14} {row[2]:>14}".rstrip())
+    if written:
+        parts = [INTRODUCTION, *(each.markdown() for each in compared)]
+        written.write_text("\n".join(parts), encoding="utf-8")
+    return 1 if any(each.missed() for each in compared) else 0
