@@ -228,7 +228,7 @@ bench: venv
 	    $(VENV)/bin/python -m bench $(PARTS) $(if $(WRITE),--write '$(WRITE)')
 
 bench-failover: lab-packages venv
-	$(VENV)/bin/python -m lab failover --rounds $(ROUNDS)
+	$(VENV)/bin/python -m lab failover --rounds $(ROUNDS) $(if $(WRITE),--write '$(WRITE)')
 
 model: test-packages venv
 	$(PYTHON) -m model

@@ -72,13 +72,14 @@ def main() -> int:
     try:
         agents = installed_agents(top)
         for name, part in PARTS.items():
-            if not options.parts or name in options.parts:
-                part(table, top, agents)
+            if options.parts and name not in options.parts:
+                continue
+            part(table, top, agents)
+            if options.write:
+                options.write.write_text(f"{INTRODUCTION}{machine()}\n\n{table.markdown()}")
     finally:
         shutil.rmtree(top, ignore_errors=True)
     print(f"\n{machine()}")
-    if options.write:
-        options.write.write_text(f"{INTRODUCTION}{machine()}\n\n{table.markdown()}")
     for row in table.missed():
         print(f"MISSED: {row.what}, beside {row.beside}: {row.figure:.2f}, limit {row.limit:.2f}")
     return 1 if table.missed() else 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from bench import other_agents
 from bench.measuring import BARE_PYTHON, Program, Table, compare, of_pairs
@@ -19,6 +21,14 @@ CROWD = 150
 KINDS = {"mailman3": "Mailman 3", "standin": "stand-in of 2.1"}
 ADDED = 0.3
 ROUNDS = 7
+
+
+class Taken(NamedTuple):
+    """What an action took: seconds on the clock, and of processor time (its own, with that of the
+    commands it waited for; Mailman's daemons' is not counted)."""
+
+    seconds: float
+    processor: float
 
 
 @dataclass
@@ -34,38 +44,44 @@ class Mailman:
         environment = self.cluster.environment(action, self.installation, **how)
         return Program([str(self.agents / agent), action], environment, codes)
 
-    def start_by_agent(self) -> float:
-        """Seconds until all of Mailman is up and the start has said so."""
-        return self._until_up(self.action("mailman-master", "start").seconds)
+    def start_by_agent(self) -> Taken:
+        """Until all of Mailman is up and the start has said so."""
+        return self._until(self._serves, self.action("mailman-master", "start").seconds)
 
-    def start_by_hand(self) -> float:
+    def start_by_hand(self) -> Taken:
         """The same of Mailman's own command."""
-        return self._until_up(self._own(self.installation.start_command()))
+        return self._until(self._serves, lambda: self._own(self.installation.start_command()))
 
-    def stop_by_agent(self) -> float:
-        """Seconds until nothing of Mailman is left and the stop has said so."""
-        return self._until_gone(self.action("mailman-master", "stop").seconds)
+    def stop_by_agent(self) -> Taken:
+        """Until nothing of Mailman is left and the stop has said so."""
+        return self._until(self._is_gone, self.action("mailman-master", "stop").seconds)
 
-    def stop_by_hand(self) -> float:
+    def stop_by_hand(self) -> Taken:
         """The same of Mailman's own command."""
-        return self._until_gone(self._own(self.installation.stop_command()))
+        return self._until(self._is_gone, lambda: self._own(self.installation.stop_command()))
 
     def _own(self, command: list[str]) -> None:
         done = self.installation.run(command)
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
 
-    def _until_up(self, start: Callable[[], object]) -> float:
-        before = time.perf_counter()
-        start()
+    def _serves(self) -> None:
         self.installation.wait_until_serving()
-        return time.perf_counter() - before
 
-    def _until_gone(self, stop: Callable[[], object]) -> float:
-        before = time.perf_counter()
-        stop()
+    def _is_gone(self) -> None:
         wait_until(lambda: not self.installation.processes(), 60, "Mailman has ended")
-        return time.perf_counter() - before
+
+    def _until(self, done: Callable[[], None], act: Callable[[], object]) -> Taken:
+        used, before = _used_by_children(), time.perf_counter()
+        act()
+        used = _used_by_children() - used
+        done()
+        return Taken(time.perf_counter() - before, used)
+
+
+def _used_by_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @contextmanager
@@ -103,10 +119,15 @@ def starts_and_stops(table: Table, agents: Path) -> None:
                 for _ in range(ROUNDS + 1)
             ][1:]
         for place, action in enumerate(("start", "stop")):
-            table.added(
-                f"{action}, {title}", f"Mailman's own {action}", "s",
-                of_pairs([(each[place], each[place + 2]) for each in rounds]), ADDED,
-            )
+            pairs = [(each[place], each[place + 2]) for each in rounds]
+            for unit, field in (("s", "seconds"), ("cpu s", "processor")):
+                table.added(
+                    f"{action}, {title}", f"Mailman's own {action}", unit,
+                    of_pairs([
+                        (getattr(ours, field), getattr(own, field)) for ours, own in pairs
+                    ]),
+                    ADDED,
+                )
 
 
 def closer_monitors(table: Table, top: Path, agents: Path) -> None:

@@ -18,7 +18,7 @@ BARE = ("/usr/bin/python3", "-I", "-S", "-c", "pass")
 ROUNDS = 25
 
 #: Units of a row, by what one of them is in seconds or bytes.
-UNITS = {"ms": 0.001, "cpu ms": 0.001, "s": 1.0, "MiB": float(1 << 20)}
+UNITS = {"ms": 0.001, "cpu ms": 0.001, "s": 1.0, "cpu s": 1.0, "MiB": float(1 << 20)}
 
 Environment = Mapping[str, str]
 
@@ -133,7 +133,7 @@ class Row:
         return self.limit is not None and self.figure > self.limit
 
     def cells(self) -> tuple[str, ...]:
-        places = 2 if self.unit == "s" else 1
+        places = 2 if self.unit in ("s", "cpu s") else 1
         sign = "+" if self.added else ""
         return (
             self.what, self.beside, self.unit, f"{self.one:.{places}f}",

@@ -122,9 +122,11 @@ def demo(options: argparse.Namespace) -> int:
 
 def failover(options: argparse.Namespace) -> int:
     """Time fail-overs against Mailman's own cold start; 1 if they add too much."""
-    from .failover_time import measure
+    from .failover_time import compare_sites
 
-    return measure(options.name, options.suite, options.site, options.rounds, say)
+    return compare_sites(
+        options.name, options.suite, options.sites, options.rounds, options.write, say
+    )
 
 
 def chaos(options: argparse.Namespace) -> int:
@@ -210,8 +212,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--svg", type=Path, metavar="FILE", help="draw the failover over time")
     made = command(failover, "failover", "time fail-overs against Mailman's own cold start")
     made.add_argument("--suite", choices=SUITES, default=SUITES[0])
-    made.add_argument("--site", choices=on_one, default="mailman3")
+    made.add_argument("--sites", choices=on_one, nargs="+", default=["mailman3", "standin21"])
     made.add_argument("--rounds", type=int, default=3)
+    made.add_argument("--write", type=Path, metavar="FILE", help="the tables, as Markdown")
     made = commands.add_parser("chaos", help="random faults on clusters under mail")
     made.add_argument("--faults", type=int, default=20, help="rounds (default: %(default)s)")
     made.add_argument("--seed", type=int, default=1, help="decides all (default: %(default)s)")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mailman_ha.evidence import process_identity
 
 from tests.agents.agent_runs import Agents, identity, in_the_place_of_a_runner
 from tests.installations import Installation, wait_until
@@ -88,11 +89,19 @@ def test_runner_that_the_master_gave_up_fails_level_10_and_not_level_0(
     assert agents.master("stop", installation).code == 0
 
 
+def is_stopped(pid: int) -> bool:
+    """A process that waits for the processor is not stopped before it gets it."""
+    found = process_identity.read(pid)
+    return found is not None and found.stopped
+
+
 def test_stopped_master_fails_level_10_and_is_ended_by_stop(
     agents: Agents, installation: Installation
 ) -> None:
     assert agents.master("start", installation).code == 0
-    os.kill(installation.master_pid() or 0, signal.SIGSTOP)
+    master = installation.master_pid() or 0
+    os.kill(master, signal.SIGSTOP)
+    wait_until(lambda: is_stopped(master), 10, "the master is stopped")
     seen = agents.master("monitor", installation, level=10)
     assert seen.code == 1 and "SIGSTOP" in seen.reason
     assert agents.master("stop", installation, timeout=30).code == 0

@@ -23,8 +23,8 @@ FLOOR_OF = {layer: number for number, floor in enumerate(FLOORS) for layer in fl
 
 #: Each of these costs a monitor as much as a good part of starting Python.
 TOO_DEAR = (
-    "typing", "dataclasses", "enum", "re", "json", "subprocess", "logging", "socket", "argparse",
-    "signal", "psutil",
+    "os", "typing", "dataclasses", "enum", "re", "json", "subprocess", "logging", "socket",
+    "argparse", "signal", "psutil",
 )
 
 #: Where alone a package for looks is imported: the others must run without it.

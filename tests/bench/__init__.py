@@ -1,0 +1,1 @@
+"""Tests of the bench: how it judges, without measuring anything of weight."""
