@@ -119,7 +119,7 @@ lab-images: lab-packages venv
 	$(VENV)/bin/python -m lab images
 
 test-cluster: lab-packages venv
-	$(VENV)/bin/python -m pytest -m cluster tests/cluster $(PYTEST_OPTIONS)
+	$(VENV)/bin/python -m pytest -m cluster tests/cluster tests/readme $(PYTEST_OPTIONS)
 
 demo: lab-packages venv
 	$(VENV)/bin/python -m lab demo
