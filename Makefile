@@ -127,6 +127,7 @@ demo: lab-packages venv
 pictures: lab-packages venv
 	$(VENV)/bin/python -m pictures.architecture docs/architecture.svg
 	$(VENV)/bin/python -m lab demo --svg docs/failover.svg
+	$(VENV)/bin/python -m pictures.failover README.md docs/failover.svg
 
 bench: test-packages
 	$(PYTHON) -m bench

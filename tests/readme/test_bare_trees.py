@@ -19,16 +19,13 @@ from tests.topology import pacemaker_tools
 from .bare_tree import SUITES, Done, Step, session
 from .commands import TREE, Block, all_blocks, all_within_sentences, place_of
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 #: What any Debian that a person works on has, and a bare tree has not; the shell of who takes crm;
 #: and stand-ins for fence agents, which come with the machine that they are for.
-BEFORE = """
-apt-get -q update
-apt-get -q install man-db
-"""
+BEFORE = "apt-get -q update"
 BESIDES = """
-apt-get -q install crmsh
+apt-get -q install crmsh man-db
 for name in fence_ipmilan fence_apc_snmp; do
     cp "$PROJECT/tests/topology/stand_ins/fence_agent" /usr/sbin/$name
 done
