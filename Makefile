@@ -205,7 +205,7 @@ lab-images: lab-packages venv
 	$(VENV)/bin/python -m lab images
 
 test-cluster: lab-packages packaging-packages venv
-	$(VENV)/bin/python -m pytest -m cluster tests/cluster tests/packages $(PYTEST_OPTIONS)
+	$(VENV)/bin/python -m pytest -m cluster tests/cluster tests/packages tests/readme $(PYTEST_OPTIONS)
 
 demo: lab-packages venv
 	$(VENV)/bin/python -m lab demo
@@ -213,6 +213,7 @@ demo: lab-packages venv
 pictures: lab-packages venv
 	$(VENV)/bin/python -m pictures.architecture docs/architecture.svg
 	$(VENV)/bin/python -m lab demo --svg docs/failover.svg
+	$(VENV)/bin/python -m pictures.failover README.md docs/failover.svg
 
 # Real servers for the agents of resource-agents that the monitors are compared to.
 BENCH_PACKAGES = $(TEST_PACKAGES) postgresql postfix

@@ -1,7 +1,8 @@
 """docs/failover.svg: a failover over time, as the demo has measured it.
 
 `lab demo --svg FILE` draws it. What was measured stands in the picture as JSON, so that it can be
-drawn again from itself.
+drawn again from itself, and so that the README can say it in words:
+`python3 -m pictures.failover README.md docs/failover.svg`.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import html
 import json
 import re
+import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from .drawing import Drawing
 
@@ -137,3 +141,18 @@ def read(svg: str) -> Failover:
     if found is None:
         raise ValueError("the picture holds no measurements")
     return Failover(**json.loads(html.unescape(found[1])))
+
+
+def put_words(readme: str, svg: str) -> str:
+    """The README with what this picture shows as the text in its place."""
+    words = textwrap.fill(
+        f"Time line of one failover. {read(svg).sentence()}", 96, break_on_hyphens=False
+    )
+    return re.sub(
+        r"!\[[^\]]*\]\(docs/failover\.svg\)", lambda _: f"![{words}](docs/failover.svg)", readme
+    )
+
+
+if __name__ == "__main__":
+    page, picture = map(Path, sys.argv[1:])
+    page.write_text(put_words(page.read_text("utf-8"), picture.read_text("utf-8")), "utf-8")

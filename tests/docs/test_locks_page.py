@@ -194,6 +194,20 @@ def test_crash_state_looks_as_the_page_says(share: Share, row: list[str]) -> Non
     }[content]()
 
 
+def test_empty_lock_is_judged_by_its_claim_file_and_unknown_without_as_the_page_says(
+    make_share: Callable[..., Share]
+) -> None:
+    (row,) = [one for one in rows("What to type") if "empty `dbcreate.lck`" in one[0]]
+    assert "with its claim file beside it the janitor releases it" in row[2]
+    assert "Alone it is `unknown`" in row[2]
+    share = make_share(FORMAT_3)
+    share.lock("dbcreate.lck", content=b"")
+    assert share.sweep().kept == () and share.quarantined() != set()
+    share.write("dbcreate.lck", content=b"")
+    (kept,) = share.sweep().kept
+    assert (kept.name, kept.verdict.state) == ("dbcreate.lck", verdict.UNKNOWN)
+
+
 def test_verdicts_are_those_of_the_code_and_those_that_release_are_told() -> None:
     told = {code_spans(row[0])[0]: row[2] for row in rows("How mailman-ha judges")}
     assert {state for state, released in told.items() if released == "yes"} == set(
@@ -352,3 +366,22 @@ def test_real_mailman_3_refuses_another_hosts_lock_with_the_messages_of_the_page
     pattern = re.escape(message).replace("…", r"\S+")
     assert asked.returncode == 3 and re.search(pattern, asked.stdout)
     assert "(exit status 3)" in PAGE and installation.masters() == []
+
+
+def test_lock_moved_aside_as_the_page_says_is_out_of_the_way_and_kept_whole(
+    make_installation: Callable[..., Installation]
+) -> None:
+    installation = make_installation("mailman3")
+    dead = installation.make_dead_lock("n2.lab.example", 564)
+    waiting = installation.lock_dir / "mta"
+    waiting.touch()
+    lines = re.findall(r"^    (.*)$", section(PAGE, "What to type"), re.MULTILINE)
+    assert lines[0] == "cd /var/lib/mailman3/locks"
+    commands = "\n".join([f"cd '{installation.lock_dir}'", *lines[1:]])
+    done = subprocess.run(["sh", "-ec", commands], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert installation.mailman("status").returncode == 0  # type: ignore[attr-defined]
+    assert waiting.exists() and not dead.lock.exists()
+    aside = installation.lock_dir.parent / "locks-aside"
+    assert {path.name for path in aside.iterdir()} == {dead.lock.name, dead.claim.name}
+    assert (aside / dead.lock.name).stat().st_nlink == 2

@@ -71,8 +71,9 @@ def test_failover_that_the_readme_tells_in_words_is_the_one_of_the_picture() -> 
     measured = failover.read((DOCS / "failover.svg").read_text())
     readme = (CHECKOUT / "README.md").read_text()
     (words,) = re.findall(r"!\[([^\]]+)\]\(docs/failover\.svg\)", readme)
-    for moment, _ in measured.steps()[1:]:
-        assert f"{moment:.1f} s" in words
+    for moment, what in measured.steps()[1:]:
+        assert f"{moment:.1f} s {what}" in " ".join(words.split())
+    assert failover.put_words(readme, (DOCS / "failover.svg").read_text()) == readme
 
 
 def test_every_moment_and_every_post_is_in_the_picture() -> None:

@@ -19,7 +19,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Add the argument."""
     parser.add_argument(
         "site", metavar="SITE.yaml",
-        help="the site's description (the README, \"Describe your site\", tells its keys)",
+        help="the site's description (mailman-ha-site(5) tells its keys)",
     )
 
 
