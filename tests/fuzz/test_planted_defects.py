@@ -66,9 +66,12 @@ DEFECTS = (
 )
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.what)
 def test_planted_defect_is_found(defect: Defect) -> None:
+    """And nothing else: the library as it is keeps its promises for the same example."""
     surface = BY_NAME[defect.surface]
+    played: list[object] = []
 
     @settings(
         max_examples=surface.count * 4, deadline=None, database=None, derandomize=True,
@@ -76,8 +79,9 @@ def test_planted_defect_is_found(defect: Defect) -> None:
     )
     @given(surface.examples)
     def plays(example: object) -> None:
+        played.append(example)
         surface.check(example)
 
-    with planted(defect.module, defect.sound, defect.wrong), pytest.raises(Exception) as found:
+    with planted(defect.module, defect.sound, defect.wrong), pytest.raises(Exception):  # noqa: B017
         plays()
-    assert not isinstance(found.value, pytest.fail.Exception), "nothing was found"
+    surface.check(played[-1])
