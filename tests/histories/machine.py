@@ -155,12 +155,13 @@ def after(*names: str) -> Callable[[Any], bool]:
     return lambda self: not self.drawn.isdisjoint(names)
 
 
-TAKEN = after("a_process_takes_a_lock", "a_pid_is_used_again")
+TAKEN = after("a_process_takes_a_lock", "a_pid_is_used_again", "a_master_starts")
 SWEEPS = (
     "a_janitor_sweeps", "a_janitor_is_interrupted_at_a_dead_lock",
     "a_dead_lock_is_handled_under_a_sweep",
 )
 LOCKED = after(
+    "a_master_starts",
     "a_process_takes_a_lock", "a_process_takes_a_lock_and_is_killed",
     "a_janitor_is_interrupted_at_a_dead_lock", "a_dead_lock_is_handled_under_a_sweep",
 )
@@ -294,10 +295,30 @@ def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[A
             if not site.order(starter, "holds")[1]:
                 return
             self.count("hand over")
-            child = site.spawn(starter.node)
+            self.hands_over(starter, stop)
+
+        @step(lambda self: self.site.up(), node=nodes, is_killed=st.booleans(),
+              stop=stops_of_claimants)
+        def a_master_starts(self, node: str, is_killed: bool, stop: Stop) -> None:
+            """2.1's: the starter takes the lock and hands it to its child."""
+            site = self.site
+            if site.format != FORMAT_21:
+                return
+            self.count("master starts")
+            starter = site.spawn(self.up(node))
+            self.take_by(starter, LOCKS[FORMAT_21][0], "Mailman", 3600.0, None)
+            if not starter.believes or not site.order(starter, "holds")[1]:
+                return
+            child = self.hands_over(starter, stop)
+            if is_killed:
+                site.kill(child)
+
+        def hands_over(self, starter: Process, stop: Stop) -> Process:
+            child = self.site.spawn(starter.node)
             child.lock, child.kind = starter.lock, FORMAT_21
             self.hand_over_goes_on(
-                starter, child, site.order(starter, "hand_over", child.pid, stop)[0])
+                starter, child, self.site.order(starter, "hand_over", child.pid, stop)[0])
+            return child
 
         def hand_over_goes_on(self, starter: Process, child: Process, said: str) -> None:
             """What has the child's name by now is the child's, who only waits to see it."""

@@ -26,7 +26,7 @@ from tests.histories.site import Forge
 BATCH = 50
 
 #: The most steps of one history.
-STEPS = 25
+STEPS = 16
 
 #: How long a history that failed is shortened (seconds).
 SHORTENING = 90.0

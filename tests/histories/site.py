@@ -135,6 +135,8 @@ class Process:
     made: set[int] = field(default_factory=set)
     #: Inodes of locks that it made and handed over, and of such as were nobody's any more.
     gave: set[int] = field(default_factory=set)
+    #: Inodes of claims that it found under its own name, by one that had its pid.
+    inherited: set[int] = field(default_factory=set)
 
     def __str__(self) -> str:
         return f"process {self.number} (pid {self.pid} of {self.node})"
@@ -305,7 +307,10 @@ class Site:
         # 2.1 writes into a claim file of its name that is there, as by a process that had its pid.
         # Where the lock it was linked to is in quarantine already, it is never held again.
         process.gave |= (account["made"] - process.made) & set(self.quarantined().values())
-        process.made |= account["made"] - process.gave
+        made = account["made"] - process.gave - process.made
+        process.inherited |= made & {
+            inode for other in self.processes if other is not process for inode in other.made}
+        process.made |= made
         process.believes = account["believes"]
         process.stands = said == "stands"
         if said == "dies":
@@ -523,6 +528,8 @@ class Site:
         kept = set(aside.values())
         for name, status in before.items():
             after = now.get(name)
+            if name.startswith(".clock."):
+                continue  # of a sweep that stood still, removed by itself
             if after is None and status.st_ino not in kept:
                 raise Wrong(f"{name!r} vanished: it is not in quarantine")
             if after is not None and after.st_ino != status.st_ino:
@@ -569,9 +576,11 @@ class Site:
                 owners.setdefault(inode, []).append(process)
         for name, inode in self.quarantined().items():
             for process in owners.get(inode, ()):
-                if process.alive and inode not in self.tampered and not self._is_on_its_way_back(
-                    name, inode
-                ):
+                if not process.alive or inode in self.tampered:
+                    continue
+                if inode in process.inherited and not process.believes:
+                    continue  # the dead one's lock, of which 2.1 says that it has it already
+                if not self._is_on_its_way_back(name, inode):
                     raise Wrong(f"{name!r} of {process}, which lives, was moved")
             self.put_aside.add(name)
 
