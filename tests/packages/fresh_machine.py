@@ -9,19 +9,17 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from lab.image import bare_image
-from tests.packages import CHECKOUT
 
-# $1: image, $2: an empty directory. Ends as process 1 of the machine, which reaps its orphans.
+# $1: image. Ends as process 1 of the machine, which reaps its orphans.
 BOOT = """
 set -e
-mount -t tmpfs -o mode=755 none "$2"
-cd "$2"
+mount -t tmpfs -o mode=755 none /mnt
+cd /mnt
 mkdir upper work root
 mount -t overlay overlay -o "lowerdir=$1,upperdir=upper,workdir=work" root
 cd root
@@ -97,23 +95,21 @@ class FreshMachine:
 def fresh_machine(suite: str) -> Iterator[FreshMachine]:
     """A fresh machine for the length of a with block."""
     image = bare_image(suite)
-    with tempfile.TemporaryDirectory(prefix="mailman-ha-fresh-", dir="/tmp") as place:
-        machine = subprocess.Popen(
-            [
-                *("setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--uts", "--ipc", "--pid"),
-                *("--fork", "--kill-child=SIGKILL", "sh", "-c", BOOT, "sh", str(image), place),
-            ],
-            cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            start_new_session=True, text=True,
-        )
-        try:
-            assert machine.stdout is not None
-            assert machine.stdout.readline() == "booted\n", "the fresh machine did not boot"
-            (child,) = children(machine.pid)
-            yield FreshMachine(child)
-        finally:
-            machine.send_signal(signal.SIGKILL)
-            machine.wait()
+    machine = subprocess.Popen(
+        [
+            *("setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--uts", "--ipc", "--pid"),
+            *("--fork", "--kill-child=SIGKILL", "sh", "-c", BOOT, "sh", str(image)),
+        ],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True, text=True,
+    )
+    try:
+        assert machine.stdout is not None
+        assert machine.stdout.readline() == "booted\n", "the fresh machine did not boot"
+        (child,) = children(machine.pid)
+        yield FreshMachine(child)
+    finally:
+        machine.send_signal(signal.SIGKILL)
+        machine.wait()
 
 
 def children(pid: int) -> list[int]:
