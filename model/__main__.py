@@ -32,6 +32,7 @@ SCOPES = (
     ("NFS", ("NFS",)),
     ("janitor killed", ("CRASH_J", "IDLE")),
     ("a node's own word", ("WORD",)),
+    ("mailmanctl's hand-over", ("HANDOVER", "CRASH_J")),
     ("all of these", ("NEAR", "NFS", "CRASH_J")),
 )
 MUTANTS = (
@@ -43,6 +44,7 @@ MUTANTS = (
     ("NO_NOTE", ("CRASH_J", "NEAR")),
     ("TRUST_DEATH_OF_NAME", ()),
     ("TRUST_OLD_WORD", ("WORD",)),
+    ("ONE_CLAIM_COUNTS", ("HANDOVER",)),
 )
 VARIANTS = (
     *(Variant(name, scope, False) for name, scope in SCOPES),

@@ -5,7 +5,7 @@
  * `near` its expiry may expire at any moment, and being pushed ahead ends that.
  *
  *   claimant 1  on node 1, holds the lock at the beginning; is killed, or its node is lost and then
- *               fenced, or it gives the lock up
+ *               fenced, or it gives the lock up, or hands it to its child
  *   claimant 2  on node 0; may be killed while it holds the lock
  *   claimant 3  on node 0
  *
@@ -23,6 +23,9 @@
  *   CRASH_J  a janitor may be killed once between any two of its steps
  *   WORD     node 1 may say that the process of claimant 1 has ended (a `stop` that could not reach
  *            the share), and another process with that pid may claim the lock afterwards
+ *   HANDOVER claimant 1 may hand its lock to a child, as mailmanctl does (contract, 1.2: transfer):
+ *            link, write, unlink, with two claims in between; either process may die at any moment,
+ *            and where the parent dies the child does so later (while it lives it waits for ever)
  *   IDLE     each janitor may once begin a sweep that finds nothing; without it only those are made
  *            that find something when they begin
  *
@@ -34,6 +37,7 @@
  *   NO_GUARD                 two releases may be under way
  *   NO_NOTE                  a killed release leaves no note
  *   TRUST_DEATH_OF_NAME      a lock is dead-here because a claimant of that host died, whichever
+ *   ONE_CLAIM_COUNTS         of two claims on a lock only the first one's owner is asked after
  *   TRUST_OLD_WORD           a node's word counts for what the process's pid has locked since
  *
  * Not ours, and shown as such: STALLED_BREAKER lets a claimant rest between finding a lock expired
@@ -56,9 +60,9 @@
  * guard reads and writes (a note, a look at it, the question whether the right file was moved) goes
  * with the step before; giving up the guard goes with the end of the last release; whether the owner
  * still counts as dead is asked there before `look`, and a dead owner stays dead here. A stale name
- * is played by giving a janitor the old inode when it opens the lock: no NFS is on the way. Not here
- * at all: waiting for the guard in vain, losing it to a stall, mailmanctl's hand-over (three names on
- * one inode), more than one lock, files that others put there, a claim that stands alone and is near
+ * is played by giving a janitor the old inode when it opens the lock: no NFS is on the way. HANDOVER
+ * has no words for its steps and is not played. Not here at all: waiting for the guard in vain,
+ * losing it to a stall, more than one lock, files that others put there, a claim that stands alone and is near
  * its expiry. Putting back is one step here, and link(2), then unlink(2), there.
  */
 
@@ -88,6 +92,16 @@ bool note_pushed = false;           /* the expiry was pushed */
 bool note_logged = false;           /* the evidence was written */
 byte moved = 0;                     /* the inode that the unfinished release has moved */
 byte evidence = 0;                  /* lines written */
+#ifdef HANDOVER
+bool handed = false;                /* claimant 1 has begun to hand its lock to its child */
+bool child = false;                 /* whether the child's claim file is there; it is inode 1 */
+bool child_alive = false;
+bool child_believes = false;
+#else
+#define child false
+#define child_alive false
+#define child_believes false
+#endif
 bool idled[2];                      /* the node's janitor has swept once with nothing to find */
 bool killed_two = false;
 byte crashes = 0;                   /* how many times a janitor may still be killed */
@@ -109,12 +123,25 @@ bool claim_aside[CLAIMANTS + 1];    /* in quarantine: the claim file of p */
 #define CHANGE(i) changes[i] = (changes[i] + 1) % 8; fenced_since[i] = false; \
     ended_since[i] = false
 
+/* Whether inode i has a claim's name, and whether nobody lives whom a claim on it names. */
+#define NAMED(i) (claim[i] || (i == 1 && child))
+#ifdef ONE_CLAIM_COUNTS
+#define OWNERS_GONE(i) (!alive[i])
+#else
+#define OWNERS_GONE(i) (!(claim[i] && alive[i]) && !(i == 1 && child && child_alive))
+#endif
+#ifdef HANDOVER
+#define UNNAME(i) claim[i] = false; child = (i == 1 -> false : child)
+#else
+#define UNNAME(i) claim[i] = false
+#endif
+
 /* Another node may keep the old view of the name, as long as the old inode has another name. */
 inline forget_or_keep(by)
 {
 #ifdef NFS
     if
-    :: lock != 0 && claim[lock] -> stale[1 - by] = lock
+    :: lock != 0 && NAMED(lock) -> stale[1 - by] = lock
     :: true
     fi
 #else
@@ -132,6 +159,7 @@ inline try_link(p)
     assert(peer_broke || !(p != 1 && alive[1] && believes[1]));
     assert(peer_broke || !(p != 2 && alive[2] && believes[2]));
     assert(peer_broke || !(p != 3 && alive[3] && believes[3]));
+    assert(peer_broke || !(child_alive && child_believes));
     SAY("link", p)
 }
 
@@ -174,6 +202,19 @@ again:
 holding:
     if
     :: !alive[p] -> goto dead
+#ifdef HANDOVER
+    :: atomic { p == 1 && alive[1] && !handed && lock == 1 ->
+            handed = true; child = true; child_alive = true; CHANGE(1) };
+       if
+       :: atomic { alive[1] -> CHANGE(1) };  /* what it holds names the child now */
+          if
+          :: atomic { alive[1] -> claim[1] = false; believes[1] = false; CHANGE(1) }
+          :: !alive[1]
+          fi
+       :: !alive[1]
+       fi;
+       goto dead
+#endif
     :: atomic { p == 2 && !killed_two && alive[p] ->
             killed_two = true; alive[p] = false; SAY("kill", p) }; goto dead
     :: atomic { alive[p] ->
@@ -197,14 +238,45 @@ dead:
 #endif
 }
 
+#ifdef HANDOVER
+/* The child of claimant 1 waits until the lock is its own alone, and gives it up. */
+proctype Child()
+{
+end:
+    if
+    :: atomic { child_alive && child && !claim[1] && lock == 1 -> child_believes = true }
+    fi;
+    if
+    :: atomic { child_alive -> child_believes = false;
+            if
+            :: lock == 1 -> forget_or_keep(1); lock = 0; CHANGE(1)
+            :: else
+            fi };
+       if
+       :: atomic { child_alive -> child = false; CHANGE(1) }
+       :: !child_alive
+       fi
+    :: !child_alive
+    fi
+}
+#endif
+
 /* What happens to node 1 and its claimant, if anything does. */
 proctype Accident()
 {
     if
     :: true
+#ifdef HANDOVER
+    :: atomic { child_alive -> child_alive = false }
+    :: atomic { alive[1] -> alive[1] = false }; atomic { child_alive = false }
+#else
     :: atomic { alive[1] -> alive[1] = false; SAY("kill", 1) }
+#endif
     :: atomic { true -> lost = true; SAY("lose", 1) };
        atomic { alive[1] = false; lost = false; down = true;
+#ifdef HANDOVER
+                child_alive = false;
+#endif
                 fenced_since[1] = true; cut_off[1] = true; SAY("fence", 1) };
        if
        :: atomic { down = false; SAY("rejoin", 1) }
@@ -250,7 +322,7 @@ end:
 #ifdef TRUST_DEATH_OF_NAME
 #define DEAD_HERE(n, i) (NODE(i) == n && (!alive[i] || (n == 0 && killed_two)))
 #else
-#define DEAD_HERE(n, i) (NODE(i) == n && !alive[i])
+#define DEAD_HERE(n, i) (NODE(i) == n && OWNERS_GONE(i))
 #endif
 #ifdef LOST_TAKEN_FOR_FENCED
 #define FENCED(n, i) (NODE(i) != n && (fenced_since[i] || (n == 0 && lost)))
@@ -268,13 +340,13 @@ end:
 #define KNOWN(n, i) (i != 0)
 #define UNCHANGED(n, i, was) (SEEN(n) == i)
 #else
-#define KNOWN(n, i) (i != 0 && i == lock && claim[i])
-#define UNCHANGED(n, i, was) (SEEN(n) == i && changes[i] == was && claim[i] && lock == i)
+#define KNOWN(n, i) (i != 0 && i == lock && NAMED(i))
+#define UNCHANGED(n, i, was) (SEEN(n) == i && changes[i] == was && NAMED(i) && lock == i)
 #endif
 
 /* What a sweep finds: the lock, or the claim that claimant 1 left alone (no other dies so). */
 #define DEAD_LOCK(n) (KNOWN(n, SEEN(n)) && DEAD(n, SEEN(n)))
-#define DEAD_CLAIM(n) (claim[1] && lock != 1 && moved != 1 && DEAD(n, 1))
+#define DEAD_CLAIM(n) (NAMED(1) && lock != 1 && moved != 1 && DEAD(n, 1))
 
 /* A killed janitor loses the guard in time (its lifetime is short), and is started again. */
 #ifdef CRASH_J
@@ -288,7 +360,7 @@ end:
 /* A sweep begins only on a node that is in the cluster. */
 #define UP (HERE && !(n == 1 && (down || lost)))
 
-#define SAME (of_claim -> claim[i] && lock != i && changes[i] == now : UNCHANGED(n, i, now))
+#define SAME (of_claim -> NAMED(i) && lock != i && changes[i] == now : UNCHANGED(n, i, now))
 
 /* The end of one release: to the next, or the guard is given up. */
 #define RELEASE_ENDS note = 0; note_of_claim = false; note_pushed = false; note_logged = false; \
@@ -399,9 +471,9 @@ look:
     if
     :: atomic { HERE && !of_claim && lock != 0 -> forget_or_keep(n); moved = lock; lock = 0;
             CHANGE(moved); ASIDE(lock, moved, true); SAY("move", n) }
-    :: atomic { HERE && of_claim && claim[i] -> moved = i; claim[i] = false; CHANGE(i);
+    :: atomic { HERE && of_claim && NAMED(i) -> moved = i; UNNAME(i); CHANGE(i);
             ASIDE(claim, i, true); SAY("move", n) }
-    :: atomic { HERE && (of_claim -> !claim[i] : lock == 0) -> why = 4; SAY("absent", n) };
+    :: atomic { HERE && (of_claim -> !NAMED(i) : lock == 0) -> why = 4; SAY("absent", n) };
        goto refuse
     MAY_CRASH
     GONE
@@ -416,7 +488,7 @@ after:
     :: of_claim
     :: else ->
         if
-        :: atomic { HERE -> ASIDE(claim, i, claim_aside[i] || claim[i]); claim[i] = false;
+        :: atomic { HERE -> ASIDE(claim, i, claim_aside[i] || claim[i]); UNNAME(i);
                 SAY("unname", n) }
         MAY_CRASH
         GONE
@@ -427,7 +499,8 @@ after:
     :: else ->
         if
         :: atomic { HERE -> evidence++; note_logged = true;
-                assert(peer_broke || !(alive[i] && believes[i])); SAY("log", n) }
+                assert(peer_broke || !(alive[i] && believes[i]));
+                assert(!(i == 1 && child_alive)); SAY("log", n) }
         MAY_CRASH
         GONE
         fi
@@ -458,9 +531,9 @@ resume:
     :: else
     fi;
     if
-    :: atomic { HERE && note_pushed && SEEN(n) == i && lock == i && claim[i] ->
+    :: atomic { HERE && note_pushed && SEEN(n) == i && lock == i && NAMED(i) ->
             now = changes[i]; SAY("known", n) }; goto look
-    :: atomic { HERE && !(note_pushed && SEEN(n) == i && lock == i && claim[i]) ->
+    :: atomic { HERE && !(note_pushed && SEEN(n) == i && lock == i && NAMED(i)) ->
             SAY("unknown", n) }
     MAY_CRASH
     GONE
@@ -493,6 +566,9 @@ init
 #endif
         SAY("begin", 0);
         run Claimant(1, true); run Claimant(2, false); run Claimant(3, false);
+#ifdef HANDOVER
+        run Child();
+#endif
         run Accident(); run Time(); run Janitor(0); run Janitor(1)
     }
 }

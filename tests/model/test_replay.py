@@ -33,6 +33,9 @@ OF_SELDOM = 2
 
 FORMATS = (FORMAT_21, FORMAT_3)
 
+#: The hand-over has no words for its steps in the model.
+PLAYED = {name: scope for name, scope in MUTANTS if "HANDOVER" not in scope}
+
 ROOT = Path(__file__).resolve().parents[2]
 
 _PREFIX = "mailman-ha-model-"
@@ -79,7 +82,7 @@ def play(tasks: list[Task], space: Path, until_wrong: bool = False) -> list[Play
 
 def task(name: str, scope: tuple[str, ...], trace: Trace, format: str, mutant: str = "") -> Task:
     """`trace` was made with the definitions `scope`."""
-    whole = "STALLED_BREAKER" not in scope and not mutant and name not in dict(MUTANTS)
+    whole = "STALLED_BREAKER" not in scope and not mutant and name not in PLAYED
     return Task(name, format, trace, "NEAR" in scope, whole, mutant)
 
 
@@ -142,10 +145,10 @@ def test_sweeps_after_the_end_of_a_trace_were_made_and_changed_nothing(
 def wrong_ways(
     tmp_path_factory: pytest.TempPathFactory, space: Path
 ) -> dict[tuple[str, str], list[Played]]:
-    """Of each mutant of the model the way to the promise that it breaks, as the library has gone
+    """Of each mutant that is played the way to the promise that it breaks, as the library has gone
     it: by the mutant's name and by the name of what the library was broken like, '' for whole."""
     found = []
-    for name, scope in MUTANTS:
+    for name, scope in PLAYED.items():
         trace = counterexample((*scope, name), tmp_path_factory.mktemp(name))
         found.append((name, (*scope, name), trace))
     done = play(
@@ -159,7 +162,7 @@ def wrong_ways(
     return ways
 
 
-@pytest.mark.parametrize("mutant", dict(MUTANTS))
+@pytest.mark.parametrize("mutant", PLAYED)
 def test_library_does_not_go_the_way_of_a_broken_model(
     wrong_ways: dict[tuple[str, str], list[Played]], mutant: str
 ) -> None:
