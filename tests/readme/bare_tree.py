@@ -109,18 +109,20 @@ def session(suite: str, steps: Sequence[Step], directory: Path) -> list[Done]:
     original = bare_tree(suite)
     archives = cache_directory() / f"readme-{suite}-archives"
     (archives / "partial").mkdir(parents=True, exist_ok=True)
-    tree = Path(tempfile.mkdtemp(prefix=f"readme-session-{suite}-", dir=original.parent))
     names = [f"{number:03}.step" for number in range(len(steps))]
     for name, step in zip(names, steps):
         (directory / name).write_text(f"PROJECT=/project\n{step.text}\n", encoding="utf-8")
-    try:
-        subprocess.run(["cp", "-a", f"{original}/.", str(tree)], check=True)
-        for path, text in ANSWERS.items():
-            (tree / path).write_text(text, encoding="ascii")
-            (tree / path).chmod(0o755)
-        shutil.copy("/etc/resolv.conf", tree / "etc/resolv.conf")
-        with open(archives.parent / f"readme-{suite}-archives.lock", "w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with open(archives.parent / f"readme-{suite}-archives.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in original.parent.glob(f"readme-session-{suite}-*"):  # of runs that were killed
+            shutil.rmtree(left)
+        tree = Path(tempfile.mkdtemp(prefix=f"readme-session-{suite}-", dir=original.parent))
+        try:
+            subprocess.run(["cp", "-a", f"{original}/.", str(tree)], check=True)
+            for path, text in ANSWERS.items():
+                (tree / path).write_text(text, encoding="ascii")
+                (tree / path).chmod(0o755)
+            shutil.copy("/etc/resolv.conf", tree / "etc/resolv.conf")
             ended = subprocess.run(
                 ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--uts", "--ipc", "--pid",
                  "--fork", "--kill-child=SIGKILL", "sh", "-c", SESSION, "sh", str(tree),
@@ -129,11 +131,11 @@ def session(suite: str, steps: Sequence[Step], directory: Path) -> list[Done]:
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS,
                 check=False,
             )
-        assert ended.returncode == 0, ended.stdout
-        return [
-            Done(step, int((directory / f"{name}.status").read_text()),
-                 (directory / f"{name}.out").read_text(errors="replace"))
-            for name, step in zip(names, steps)
-        ]
-    finally:
-        shutil.rmtree(tree)
+        finally:
+            shutil.rmtree(tree)
+    assert ended.returncode == 0, ended.stdout
+    return [
+        Done(step, int((directory / f"{name}.status").read_text()),
+             (directory / f"{name}.out").read_text(errors="replace"))
+        for name, step in zip(names, steps)
+    ]
