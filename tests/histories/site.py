@@ -612,11 +612,11 @@ class Site:
             if inode in self.tampered:
                 continue
             for process in owners.get(inode, ()):
+                # The state may be that of another reading of its name.
                 proven = (
                     any(node == process.node and ended >= process.boot
                         for node, ended, _ in self.fencings)
-                    if state == "fenced" else process.number in self.said_ended
-                    if state == "ended" else process.node == by
+                    or process.number in self.said_ended or process.node == by
                 )
                 if not proven:
                     raise Wrong(
