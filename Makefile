@@ -6,7 +6,9 @@
 #   make demo            watch a two-node cluster lose its active node in the middle of traffic
 #   make bench           what a monitor and a sweep cost
 #   make model           the lock protocol in every interleaving, and its mutants (spin)
-#   make histories [N=500] [SEED=1]   random histories of the lock library (root)
+#   make histories [N=500] [SEED=1] [MUTANT=]   random histories of the lock library (root)
+#   make histories PLAY=STORY [MUTANT=]   one of them again, as a run that failed prints it
+#   make nightly         10,000 random histories, and their report in docs/histories
 #   make chaos [N=20] [SEED=1] [ONLY=ROUND]   random faults on four clusters, watched (root)
 #   make lint            ruff and mypy
 
@@ -25,7 +27,7 @@ PYTHON   ?= /usr/bin/python3
 VENV      = .venv
 AGENTS    = mailman-master qfiles-slice list-lock-janitor
 
-.PHONY: all install uninstall test test-cluster demo bench model histories chaos lint venv test-packages lab-packages \
+.PHONY: all install uninstall test test-cluster demo bench model histories nightly chaos lint venv test-packages lab-packages \
     lab-images clean
 
 all:
@@ -123,9 +125,16 @@ SEED      ?= 1
 ONLY      ?=
 CHAOS_DIR ?= chaos
 
+PLAY      ?=
+MUTANT    ?=
+
 histories: venv
 	PYTHONPATH=lib $(VENV)/bin/python -m tests.histories --histories $(if $(filter file,$(origin N)),500,$(N)) \
-	    --seed $(SEED)
+	    --seed $(SEED) $(if $(MUTANT),--mutant $(MUTANT)) $(if $(PLAY),--play $(PLAY))
+
+nightly: venv
+	PYTHONPATH=lib $(VENV)/bin/python -m tests.histories --histories 10000 --seed $(SEED) \
+	    --report docs/histories/report.md
 
 chaos: lab-packages venv
 	$(VENV)/bin/python -m lab chaos --faults $(N) --seed $(SEED) \
