@@ -10,7 +10,9 @@
 #   make bench-failover [ROUNDS=3]   what a failover adds to Mailman's own cold start (root)
 #   make model           the lock protocol in every interleaving, its mutants (spin), and 1,000 runs
 #                        of the model on real files (root)
-#   make histories [N=500] [SEED=1]   random histories of the lock library (root)
+#   make histories [N=500] [SEED=1] [MUTANT=]   random histories of the lock library (root)
+#   make histories PLAY=STORY [MUTANT=]   one of them again, as a run that failed prints it
+#   make nightly         10,000 random histories, and their report in docs/histories
 #   make chaos [N=20] [SEED=1] [ONLY=ROUND]   random faults on four clusters, watched (root)
 #   make fuzz [SECONDS=60] [ONLY=SURFACE]   foreign input led by coverage (atheris)
 #   make test-nfs        the lock library on a real NFS server, from two hosts (root)
@@ -45,7 +47,7 @@ AGENTS    = mailman-master qfiles-slice list-lock-janitor
 MANUALS   = $(MANUAL) $(SITE_MANUAL) $(AGENTS:%=$(AGENT_MANUALS)/ocf_$(PROVIDER)_%.7)
 
 .PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-cluster \
-    test-nfs demo pictures bench bench-failover model histories fuzz chaos lint venv test-packages \
+    test-nfs demo pictures bench bench-failover model histories nightly fuzz chaos lint venv test-packages \
     lab-packages lab-images clean
 
 all:
@@ -241,9 +243,16 @@ SEED      ?= 1
 ONLY      ?=
 CHAOS_DIR ?= chaos
 
+PLAY      ?=
+MUTANT    ?=
+
 histories: venv
 	PYTHONPATH=lib $(VENV)/bin/python -m tests.histories --histories $(if $(filter file,$(origin N)),500,$(N)) \
-	    --seed $(SEED)
+	    --seed $(SEED) $(if $(MUTANT),--mutant $(MUTANT)) $(if $(PLAY),--play $(PLAY))
+
+nightly: venv
+	PYTHONPATH=lib $(VENV)/bin/python -m tests.histories --histories 10000 --seed $(SEED) \
+	    --report docs/histories/report.md
 
 # Seconds for each surface. Atheris is made for some Pythons only; without it hypothesis plays on.
 SECONDS   ?= 60

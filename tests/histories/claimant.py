@@ -7,33 +7,31 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 import traceback
 from datetime import datetime, timedelta
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import flufl.lock._lockfile as flufl
 from mailman_ha.locks import directory, holding
 
+from tests.histories import lockfile21
 from tests.histories.line import Ended, Line
 from tests.histories.schedule import Schedule, Stop
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "standin" / "program"))
-from Mailman import LockFile as lockfile21
-
 #: What of a claimant acts on the share, by the protocol that it follows.
-PROTOCOLS = {"2.1": (lockfile21,), "3": (flufl,), "ours": (holding, directory)}
+PROTOCOLS = {"2.1": (lockfile21.module,), "3": (flufl,), "ours": (holding, directory)}
 MODULES = tuple(module for modules in PROTOCOLS.values() for module in modules)
 
 #: How long a claimant waits for a lock that it does not get (seconds).
 PATIENCE = 0.008
 
 #: What ends a claimant's call in a directory where others remove files and operators make
-#: directories. flufl.lock reads a lock as UTF-8; Python takes no NUL in a path.
+#: directories. flufl.lock reads a lock as UTF-8; Python takes no NUL in a path; 2.1 asserts that a
+#: hand-over went well.
 _REFUSALS = (
-    lockfile21.LockError, flufl.LockError, holding.NotHeldError, OSError, ValueError,
+    lockfile21.module.LockError, flufl.LockError, holding.NotHeldError, OSError, ValueError,
+    AssertionError,
 )
 
 
@@ -41,8 +39,9 @@ def make_impatient(nap: float = 0.0005) -> None:
     """Let waiters poll at once, ask no resolver, and see this process's clock."""
     import time
 
-    lockfile21.time = SimpleNamespace(time=lambda: time.time(), sleep=lambda _: time.sleep(nap))
-    lockfile21.random = SimpleNamespace(random=lambda: 0.0)
+    lockfile21.module.time = SimpleNamespace(
+        time=lambda: time.time(), sleep=lambda _: time.sleep(nap))
+    lockfile21.module.random = SimpleNamespace(random=lambda: 0.0)
     flufl.Lock._sleep = lambda self: time.sleep(nap)
     flufl.Lock._now = lambda self: datetime.fromtimestamp(time.time())
     flufl.socket = SimpleNamespace(getfqdn=os.uname)

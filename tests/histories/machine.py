@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from mailman_ha.locks.grammar import FORMAT_3, FORMAT_21
 
-from tests.histories import boundaries, claimant, sweeper
+from tests.histories import boundaries, claimant, lockfile21, sweeper
 from tests.histories.schedule import Stop
 from tests.histories.site import HOSTS, LOCKS, Forge, Process, Site
 
@@ -40,8 +40,12 @@ BOUNDARIES = (*OF_SWEEPS, *(one for each in OF_CLAIMANTS.values() for one in eac
 
 #: Boundaries that no history comes to, and why not.
 NEVER_REACHED = {
-    "LockFile._link:unlink": "link(2) fails with neither EEXIST nor ENOENT on a broken share only",
-    "flufl.lock:unlink": "the same",
+    "flufl.lock:unlink": "link(2) fails with neither EEXIST nor ENOENT on a broken share only",
+    **({"LockFile._link:unlink": "the same"} if lockfile21.PREFIX is None else {
+        "LockFile.lock:unlink": "the same",
+        "LockFile.__init__:open": "its log",
+        "LockFile._seed:open": "its test of itself",
+    }),
     "flufl.state:open": "for who asks about a lock and takes none",
     "clocks.read_history:open": "in the agents' own state directory, not on the share",
     "clocks.remember:open": "the same",
@@ -158,10 +162,11 @@ def after(*names: str) -> Callable[[Any], bool]:
 TAKEN = after("a_process_takes_a_lock", "a_pid_is_used_again", "a_master_starts")
 SWEEPS = (
     "a_janitor_sweeps", "a_janitor_is_interrupted_at_a_dead_lock",
-    "a_dead_lock_is_handled_under_a_sweep",
+    "a_dead_lock_is_handled_under_a_sweep", "a_claimant_comes_as_a_sweep_moves_the_lock",
+    "two_janitors_sweep_at_once",
 )
 LOCKED = after(
-    "a_master_starts",
+    "a_master_starts", "a_claimant_comes_as_a_sweep_moves_the_lock",
     "a_process_takes_a_lock", "a_process_takes_a_lock_and_is_killed",
     "a_janitor_is_interrupted_at_a_dead_lock", "a_dead_lock_is_handled_under_a_sweep",
 )
@@ -407,6 +412,57 @@ def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[A
             if node in site.sweeps:
                 site.go_on_sweep(node, stop)
 
+        @step(lambda self: self.site.up(), node=nodes, lifetime=lifetimes, is_cgi=st.booleans())
+        def a_claimant_comes_as_a_sweep_moves_the_lock(
+            self, node: str, lifetime: float, is_cgi: bool
+        ) -> None:
+            """One that breaks what has expired. It gets the lock before the sweep or after it."""
+            site = self.site
+            node = self.up(node)
+            if node in site.sweeps:
+                return
+            self.count("claimant comes as a lock is moved")
+            name = self.dead_lock(node, 0, "Mailman", lifetime, is_cgi)
+            site.sweep(node, ((0, "release._move:rename"), "stand still"))
+            self.take_by(site.spawn(node), name, "Mailman", 3600.0, None)
+            if node in site.sweeps:
+                site.go_on_sweep(node, ((0, "release._put_back:link"), "stand still"))
+
+        @step(lambda self: len(self.site.up()) > 1, node=nodes, other=nodes,
+              seconds=st.sampled_from((-3600.0, -2.0, 3600.0)))
+        def a_clock_is_set_between_a_fencing_and_a_lock(
+            self, node: str, other: str, seconds: float
+        ) -> None:
+            site = self.site
+            node = self.up(node)
+            if node == other:
+                return
+            self.count("clock set after a fencing")
+            site.fence(other)
+            site.boot(other)
+            site.shift(node, seconds)
+            self.take_by(site.spawn(other), self.lock(0), "Mailman", 3600.0, None)
+            if node not in site.sweeps:
+                site.sweep(node)
+
+        @step(lambda self: len(self.site.up()) > 1, node=nodes, lock=which,
+              where=before_it_acts, stop=stops_of_sweeps)
+        def two_janitors_sweep_at_once(self, node: str, lock: int, where: Any, stop: Stop) -> None:
+            """The lock of a node that was fenced, which both may release."""
+            site = self.site
+            node = self.up(node)
+            others = [one for one in site.up() if one != node]
+            if len(others) < 2:
+                return
+            self.count("two sweeps at once")
+            self.dead_lock(node, lock, "Mailman", 3600.0, False)
+            site.fence(node)
+            for one in others:
+                if one not in site.sweeps:
+                    site.sweep(one, (where, "stand still") if one == others[0] else None)
+            if others[0] in site.sweeps:
+                site.go_on_sweep(others[0], stop)
+
         @step(lambda self: self.site.up() and LOCKED(self), node=nodes)
         def a_janitor_sweeps_in_peace(self, node: str) -> None:
             if self.site.listing():
@@ -494,6 +550,7 @@ def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[A
         def handle(self, name: str, how: str, number: int) -> None:
             """What an operator, or somebody hostile, does to a file of the lock directory."""
             site = self.site
+            site.meddled = True
             path = site.locks / name
             regular = path.is_file() and not path.is_symlink()
             if how == "expire":

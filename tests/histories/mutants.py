@@ -22,13 +22,6 @@ def no_look_again() -> None:
         self, replace(plan, claims=()), now)
 
 
-def owner_not_asked_again() -> None:
-    """What became of the owner and of the file between judging and release is not asked."""
-    look = release.Quarantine.release
-    release.Quarantine.release = lambda self, judged, claims, evidence, still_dead: look(
-        self, judged, claims, evidence, lambda seen: True)
-
-
 def lost_is_fenced() -> None:
     """Offline is taken for dead."""
     judge = verdict._judge_node
@@ -158,7 +151,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
         no_look_again, lost_is_fenced, fencing_without_its_time, content_is_trusted,
         one_reading_only, nothing_is_noted, nothing_is_logged, unlinked_not_kept,
         a_pid_is_enough, no_process_is_here, silent, stepped_clock_is_trusted,
-        owner_not_asked_again, no_expiry_push, guard_is_nobodys,
+        no_expiry_push, guard_is_nobodys,
     )
 }
 

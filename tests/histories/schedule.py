@@ -113,6 +113,9 @@ class _Written:
     def __exit__(self, *exception: object) -> None:
         self._file.close()
 
+    def close(self) -> None:
+        self._file.close()
+
     def write(self, text: Any) -> Any:
         self._before()
         return self._file.write(text)

@@ -57,6 +57,13 @@ BACK_AFTER = 0.08
 CERTAINLY = 0.08
 
 
+#: Boundaries that a sweep comes to under the guard only.
+WITH_GUARD = (
+    "release._write_note", "release._push_expiry", "release._touch", "release._move:",
+    "release._move_claim", "release._put_back", "release.log",
+)
+
+
 class Wrong(AssertionError):
     """The library broke a promise."""
 
@@ -149,6 +156,8 @@ class Sweep:
     node: str
     pid: int
     line: Line
+    #: Whether it has the guard, which has not expired since.
+    has_guard: bool = False
 
 
 @dataclass
@@ -205,6 +214,9 @@ class Site:
         self.tampered: set[int] = set()
         self.fencing_enabled = True
         self.put_aside: set[str] = set()
+        #: Whether an operator had a file in hand or set a clock: then a lock that is about to be
+        #: moved may become another's.
+        self.meddled = False
         #: Names in quarantine of what took a judged lock's place and could not be put back, as was
         #: said: Linux lets no one link to others' FIFOs and the like.
         self.left_aside: set[str] = set()
@@ -411,6 +423,7 @@ class Site:
         assert state.machine is not None
         state.shift += seconds
         state.stepped = True
+        self.meddled = True
         state.word = None
         state.machine.line.ask(("clock", state.shift))
 
@@ -465,6 +478,9 @@ class Site:
             told = self._watch(Sweep(node, pid, line), *before)
         if told is not None:
             self._check_not_silent(before[0], told)
+            for other in self.sweeps.values():
+                if other.has_guard and told.released and not self.meddled:
+                    raise Wrong(f"{node} released a lock while {other.node} was at it")
         return told
 
     def _count(self, told: Told) -> None:
@@ -499,6 +515,7 @@ class Site:
             said, what, account = sweep.line.hear(lines.PATIENCE)[0]
             self._note(said, what, account)
             if said == "stands":
+                sweep.has_guard = what.startswith(WITH_GUARD)
                 self.sweeps[sweep.node] = sweep
                 ended = False
             elif said == "failed":
@@ -588,6 +605,8 @@ class Site:
         """Whether a file in quarantine took the place of the one that was judged, right before
         that was moved: it is put back at once, or by the next sweep where this one was killed, or
         stays where meanwhile another has taken its lock's name."""
+        if not self.meddled:
+            return False  # Mailman breaks no lock whose expiry was pushed
         _, judged, original = name.split(".", 2)
         return int(judged) != inode and (
             (self.quarantine / f"unfinished.{judged}").exists()
@@ -612,11 +631,11 @@ class Site:
             if inode in self.tampered:
                 continue
             for process in owners.get(inode, ()):
+                # The state may be that of another reading of its name.
                 proven = (
                     any(node == process.node and ended >= process.boot
                         for node, ended, _ in self.fencings)
-                    if state == "fenced" else process.number in self.said_ended
-                    if state == "ended" else process.node == by
+                    or process.number in self.said_ended or process.node == by
                 )
                 if not proven:
                     raise Wrong(
@@ -649,6 +668,8 @@ class Site:
         """As if the lifetime of a dead sweep's guard, and Mailman's slop, had passed."""
         if not self.quarantine.is_dir():
             return
+        for sweep in self.sweeps.values():
+            sweep.has_guard = False
         long_ago = time.time() - 10 * 86400  # by every node's clock
         for name in os.listdir(self.quarantine):
             if name.startswith(GUARD):
