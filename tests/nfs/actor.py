@@ -97,6 +97,13 @@ class Actor(peer.Actor):
             peer.PATIENCE, kind.partition(" ")[2],
         )
 
+    def take_each(
+        self, kind: str, paths: list[str], lifetime: float, patience: float
+    ) -> int:
+        """Take one lock after the other and keep them all; how many it got."""
+        peer.make_impatient()
+        return sum(self.take_within(kind, path, lifetime, patience) for path in paths)
+
     def claim_path(self) -> str:
         """The path of the claim file by which it holds."""
         if self._kind.startswith("ours"):
