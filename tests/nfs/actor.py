@@ -209,7 +209,7 @@ class Actor(peer.Actor):
         that are not as usual). Before the first call of `os` by the name `stands_before` that the
         release makes, it says so on the line and waits for a word."""
         here = socket.gethostname()
-        state = f"/run/state-{time.monotonic_ns()}"
+        state = f"/run/state-{os.getpid()}"  # a janitor's memory, as long as it sweeps
         cluster = Cluster(
             {name: Node(**{"name": name, "online": True, "unclean": False, **known})
              for name, known in nodes.items()},

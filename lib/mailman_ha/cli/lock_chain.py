@@ -270,7 +270,8 @@ def _clocks(evidence: Evidence, lock_dir: str) -> list[Link]:
         ))
     if evidence.clock_stepped_at is not None:
         links.append(Link(
-            "clocks", f"this host's clock was set {moment(evidence.clock_stepped_at)}",
+            "clocks",
+            f"this host's clock, or the file server's, was set {moment(evidence.clock_stepped_at)}",
             "the agents' memory since boot", evidence.clock_stepped_at,
         ))
     return links
