@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mailman_ha.evidence import clocks, process_identity
-from mailman_ha.evidence.clocks import STEP, ClockHistory, ClockSkew
+from mailman_ha.evidence.clocks import STEP, ClockHistory, ClockSkew, ServerClock
 from mailman_ha.locks import verdict
 from mailman_ha.locks.grammar import Owner
 from mailman_ha.locks.verdict import Evidence, HostFacts
@@ -275,3 +275,52 @@ def test_a_verdict_gets_the_skew_in_the_direction_in_which_it_uses_it() -> None:
 def test_times_that_no_clock_shows_are_no_history(tmp_path: Path, line: str) -> None:
     (tmp_path / "clock").write_text(line)
     assert clocks.read_history(str(tmp_path / "clock")) is None
+
+
+# -- the file server's clock, when it is set
+
+def server(booted_at: float, measured_at: float = 0.0, stepped_at: float | None = None,
+           boot_id: str = "b", uncertainty: float = 0.05) -> ServerClock:
+    return ServerClock(boot_id, booted_at, uncertainty, measured_at, stepped_at)
+
+
+def test_first_measurement_of_a_servers_clock_says_nothing_of_before() -> None:
+    seen = server(1000.0)
+    assert clocks.update_server(None, seen, 5.0) == seen
+    assert clocks.update_server(server(900.0, stepped_at=4.0, boot_id="a"), seen, 5.0) == seen
+
+
+@pytest.mark.parametrize("by", [0.5, -0.5, 600.0, -86400.0])
+def test_servers_clock_that_was_set_is_noticed_and_remembered(by: float) -> None:
+    noticed = clocks.update_server(server(1000.0), server(1000.0 + by, 120.0), 77.0)
+    assert noticed == server(1000.0 + by, 120.0, 77.0)
+    again = clocks.update_server(noticed, server(1000.0 + by, 240.0), 99.0)
+    assert again.stepped_at == 77.0
+
+
+def test_servers_clock_that_drifts_was_not_set() -> None:
+    day = 86400.0
+    assert clocks.update_server(
+        server(1000.0), server(1000.0 + day * 1e-4, day), 5.0).stepped_at is None
+    assert clocks.update_server(server(1000.0), server(1000.09, 1.0), 5.0).stepped_at is None
+    # What a slow share measured says little.
+    wide = server(1003.0, 1.0, uncertainty=4.0)
+    assert clocks.update_server(server(1000.0), wide, 5.0).stepped_at is None
+
+
+def test_own_clock_that_is_set_is_not_taken_for_the_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "server")
+    clocks.remember_server(path, ClockSkew(3.0, 0.05))
+    honest = time.time
+    monkeypatch.setattr(time, "time", lambda: honest() + 40.0)
+    assert clocks.remember_server(path, ClockSkew(-37.0, 0.05)).stepped_at is None
+    assert clocks.remember_server(path, ClockSkew(-30.0, 0.05)).stepped_at is not None
+    assert clocks.read_server(path) is not None
+
+
+@pytest.mark.parametrize("text", ["", "b 1 2", "b 1 2 x -", "b 1 2 3 4 5", "\xff", "b 1 nan 3 -"])
+def test_memory_of_a_servers_clock_that_cannot_be_read_is_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "server").write_text(text, encoding="latin-1")
+    assert clocks.read_server(str(tmp_path / "server")) is None

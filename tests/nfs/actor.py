@@ -98,6 +98,13 @@ class Actor(peer.Actor):
             peer.PATIENCE, kind.partition(" ")[2],
         )
 
+    def take_each(
+        self, kind: str, paths: list[str], lifetime: float, patience: float
+    ) -> int:
+        """Take one lock after the other and keep them all; how many it got."""
+        peer.make_impatient()
+        return sum(self.take_within(kind, path, lifetime, patience) for path in paths)
+
     def claim_path(self) -> str:
         """The path of the claim file by which it holds."""
         if self._kind.startswith("ours"):
@@ -203,7 +210,7 @@ class Actor(peer.Actor):
         that are not as usual). Before the first call of `os` by the name `stands_before` that the
         release makes, it says so on the line and waits for a word."""
         here = socket.gethostname()
-        state = f"/run/state-{time.monotonic_ns()}"
+        state = f"/run/state-{os.getpid()}"  # a janitor's memory, as long as it sweeps
         cluster = Cluster(
             {name: Node(**{"name": name, "online": True, "unclean": False, **known})
              for name, known in nodes.items()},

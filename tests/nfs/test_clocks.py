@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from lab.nfs.guest import Guest
-from lab.nfs.laboratory import NfsLab
+from lab.nfs.laboratory import SHARES, NfsLab
 
-from .hosts import Process, Scene
+from .hosts import Process, Scene, ahead_of_ours, set_clock
 
 AHEAD = 9.0
-
-
-def set_clock(guest: Guest, ahead: float) -> None:
-    """Set the guest's clock, `ahead` seconds before where it is."""
-    program = "import sys, time; time.clock_settime(0, time.time() + float(sys.argv[1]))"
-    guest.run(["python3", "-c", program, str(ahead)])
-
-
-def ahead_of_ours(process: Process) -> tuple[float, float]:
-    """How far its guest's clock is ahead of this machine's, and how wrong that may be (seconds)."""
-    looks = []
-    for _ in range(8):
-        before = time.time()
-        there = process.clock()
-        after = time.time()
-        looks.append(((after - before) / 2, there - (before + after) / 2))
-    width, ahead = min(looks)
-    return ahead, width
 
 
 @pytest.fixture(params=[AHEAD, -AHEAD], ids=["ahead", "behind"])
@@ -65,3 +45,20 @@ def test_fencing_is_compared_with_the_lock_by_one_clock(shift: float, scene: Sce
     told = scene.process("n2", as_root=True).sweep("2.1", scene.path, nodes)
     assert told["released"] == [["before.lock", "fenced"]]
     assert scene.is_held_by("after.lock", after)
+
+
+def test_lock_of_a_living_owner_is_kept_though_the_servers_clock_is_set_ahead(lab: NfsLab) -> None:
+    # What the lock was stamped with lies before its owner's start, by the clock as it is now.
+    scene = Scene(lab, SHARES[2])
+    owner = scene.process("n1")
+    assert owner.take_within("2.1", scene.lock("alpha.lock"), 3600.0, 30.0)
+    sweeper = scene.process("n1", as_root=True)
+    assert sweeper.sweep("2.1", scene.path, {"n1": {}, "n2": {}})["released"] == []
+    set_clock(lab.server, 600.0)
+    try:
+        told = sweeper.sweep("2.1", scene.path, {"n1": {}, "n2": {}})
+    finally:
+        set_clock(lab.server, -600.0)
+        scene.close()
+    assert told["released"] == []
+    assert told["kept"]["alpha.lock"][0] == "alive"

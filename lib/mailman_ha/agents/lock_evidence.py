@@ -113,7 +113,9 @@ def gather(
         around.no_cluster,
     )
     pids = {owner.pid for owner in owners if facts[owner.host].kind == THIS_HOST}
-    history = clocks.remember(_clock_path(call))
+    steps = [clocks.remember(_clock_path(call)).stepped_at]
+    if skew is not UNMEASURED:
+        steps.append(clocks.remember_server(_server_clock_path(call, site), skew).stepped_at)
     return Evidence(
         hosts=facts,
         processes={pid: process_facts(pid, site) for pid in pids},
@@ -121,7 +123,7 @@ def gather(
         booted_at=process_identity.booted_at(),
         clock_offset=skew.offset,
         clock_uncertainty=skew.uncertainty,
-        clock_stepped_at=history.stepped_at,
+        clock_stepped_at=max((step for step in steps if step is not None), default=None),
         fencing_enabled=around.cluster is None or around.cluster.fencing_enabled,
         allow_unfenced=around.allow_unfenced,
         maintenance=around.maintenance,
@@ -140,6 +142,11 @@ def note_clock(call: Call) -> None:
 
 def _clock_path(call: Call) -> str:
     return os.path.join(call.state_dir, "mailman-ha-clock")
+
+
+def _server_clock_path(call: Call, site: Installation) -> str:
+    of = site.lock_dir.replace("/", "-")[-150:]
+    return os.path.join(call.state_dir, f"mailman-ha-server-clock{of}")
 
 
 def host_name_trouble(site: Installation, around: Surroundings) -> str:

@@ -271,7 +271,7 @@ def _clocks(evidence: Evidence, lock_dir: str) -> list[Link]:
     if evidence.clock_stepped_at is not None:
         links.append(Link(
             "clocks",
-            "this host's clock was set, so that times of it up to "
+            "this host's clock, or the file server's, was set, so that times up to "
             f"{moment(evidence.clock_stepped_at)} compare with nothing",
             "the agents' memory since boot", evidence.clock_stepped_at,
         ))

@@ -2,7 +2,9 @@
 
 A lock's times are the file server's (ctime, and mtime after a write), a process's start and a
 fencing event are the cluster's. Before they are compared, the difference is measured: a file is
-touched and its mtime compared with the clock around the touch (facts, section 6).
+touched and its mtime compared with the clock around the touch (facts, section 6). That says
+nothing of a lock that was stamped before the server's clock was set, so the last measurement is
+remembered and compared with the next.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import os
 import time
 
 from mailman_ha.evidence import process_identity
-from mailman_ha.ocf.record import record
+from mailman_ha.ocf.record import record, replace
 
 #: What the kernel's coarse file times and clock ticks may add (seconds).
 GRANULARITY = 0.05
@@ -21,6 +23,9 @@ GRANULARITY = 0.05
 #: must be well below GRANULARITY, or a process could look younger than the lock it holds.
 STEP = 0.02
 
+
+#: How far two clocks that nobody sets may drift apart (seconds a second); quartz does half of it.
+GREATEST_DRIFT = 0.0002
 
 #: How often the clocks are compared for one measurement.
 TOUCHES = 3
@@ -122,3 +127,62 @@ def remember(path: str) -> ClockHistory:
             file.write(f"{history.boot_id} {history.booted_at:.3f} {stepped}\n")
         os.replace(partial, path)
     return history
+
+
+@record
+class ServerClock:
+    """What is remembered of the clock of one file server.
+
+    `booted_at` is when this host booted by that clock, as it was last measured, `uncertainty`
+    seconds more or less; this host's own clock has no part in it. `measured_at` is in seconds
+    since that boot; `stepped_at` when the server's clock was last seen to have been set (seconds
+    since the epoch by this host's clock; None: never seen).
+    """
+
+    boot_id: str
+    booted_at: float
+    uncertainty: float
+    measured_at: float
+    stepped_at: float | None = None
+
+
+def update_server(known: ServerClock | None, seen: ServerClock, now: float) -> ServerClock:
+    """What is to be remembered after the measurement `seen`."""
+    if known is None or known.boot_id != seen.boot_id:
+        return seen
+    elapsed = max(seen.measured_at - known.measured_at, 0.0)
+    allowed = known.uncertainty + seen.uncertainty + GREATEST_DRIFT * elapsed
+    was_set = abs(seen.booted_at - known.booted_at) > allowed
+    return replace(seen, stepped_at=now if was_set else known.stepped_at)
+
+
+def read_server(path: str) -> ServerClock | None:
+    """What the file `path` remembers; None where there is nothing, or nothing that can be read."""
+    try:
+        with open(path, encoding="ascii") as file:
+            boot, *numbers, stepped = file.read(200).split()
+        booted_at, uncertainty, measured_at = map(float, numbers)
+        stepped_at = None if stepped == "-" else float(stepped)
+        if not all(map(math.isfinite, (booted_at, uncertainty, measured_at, stepped_at or 0.0))):
+            return None
+        return ServerClock(boot, booted_at, uncertainty, measured_at, stepped_at)
+    except (OSError, ValueError):
+        return None
+
+
+def remember_server(path: str, skew: ClockSkew) -> ServerClock:
+    """Keep in `path` how the server's clock was just measured, and whether it was set since."""
+    seen = ServerClock(
+        process_identity.boot_id(), process_identity.booted_at() + skew.offset, skew.uncertainty,
+        time.clock_gettime(time.CLOCK_BOOTTIME),
+    )
+    clock = update_server(read_server(path), seen, time.time())
+    stepped = "-" if clock.stepped_at is None else f"{clock.stepped_at:.3f}"
+    partial = f"{path}.{os.getpid()}"
+    with open(partial, "w", encoding="ascii") as file:
+        file.write(
+            f"{clock.boot_id} {clock.booted_at:.3f} {clock.uncertainty:.3f} "
+            f"{clock.measured_at:.3f} {stepped}\n"
+        )
+    os.replace(partial, path)
+    return clock

@@ -87,8 +87,8 @@ class Evidence:
 
     `clock_offset` is file server minus this host (seconds) and `clock_uncertainty` how far that
     may be wrong; both times of a lock are the server's. `booted_at` and `clock_stepped_at`
-    (the latest time this host's clock may have shown before it was set; None: it never was) are by
-    this host's clock.
+    (the latest time this host's clock may have shown before it was set, or when the server's was
+    last seen to have been set; None: neither was) are by this host's clock.
     """
 
     hosts: Mapping[str, HostFacts]
@@ -177,8 +177,8 @@ def _judge_process(owner: Owner, changed_here: float, evidence: Evidence) -> Ver
     if stepped is not None and changed_here <= stepped + evidence.clock_uncertainty:
         return Verdict(
             UNKNOWN if not process.is_mailman else ALIVE,
-            f"{where} exists and this host's clock was set after the lock was taken, so their "
-            "times cannot be compared",
+            f"{where} exists and this host's clock was set after the lock was taken, or the file "
+            "server's, so their times cannot be compared",
             f"see with `ps -fp {owner.pid}` whether it is Mailman's; if not, move the lock aside",
             owner,
         )
@@ -224,7 +224,7 @@ def _judge_node(
     proof = _proof(facts.node)
     fenced_at = facts.fenced_at if evidence.fencing_enabled else None
     stepped = evidence.clock_stepped_at
-    # An event from before this host's clock was set bears a time that compares with nothing.
+    # An event from before a clock was set bears a time that compares with nothing.
     across_step = (
         fenced_at is not None
         and stepped is not None
@@ -259,8 +259,8 @@ def _judge_node(
     if across_step:
         return Verdict(
             UNKNOWN,
-            f"held by {where}, which was fenced before this host's clock was set, so the times "
-            "cannot be compared",
+            f"held by {where}, which was fenced before this host's clock was set, or the file "
+            "server's, so the times cannot be compared",
             proof if stepped is None or stepped <= evidence.now else (
                 f"once this host's clock is past {_moment(stepped)}, {proof}"
             ),
