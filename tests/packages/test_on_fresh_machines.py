@@ -10,12 +10,14 @@ import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from lab.image import SUITES
+from tests.installations import wait_until
 from tests.packages import CHECKOUT, checkout_of_version
 from tests.packages.built_packages import Packages, build
 from tests.packages.fresh_machine import FreshMachine, fresh_machine
@@ -237,8 +239,33 @@ def test_monitors_go_on_through_upgrade_and_downgrade(installed: Machine) -> Non
     assert installed.version() != "99.1"
 
 
+def test_action_that_began_before_an_upgrade_keeps_its_library(installed: Machine) -> None:
+    (library,) = installed.libraries()
+    installed.run("mkfifo", "/root/fifo")
+    agent = installed.machine.path(f"{PLACE}/mailman-master")
+    waiting = "open('/root/fifo').read()\nfrom mailman_ha"
+    agent.write_text(agent.read_text().replace("from mailman_ha", waiting))
+    with ThreadPoolExecutor() as at_once:
+        action = at_once.submit(installed.agent, "mailman-master", "meta-data")
+        upgrade = at_once.submit(installed.run, "dpkg", "-i", installed.next["deb"])
+        try:
+            wait_until(lambda: "99.1" in agent.read_text(), 60, "the new agent is in place")
+            wait([upgrade], timeout=1.0)
+            assert not upgrade.done() and not action.done()
+            assert library in installed.libraries()
+        finally:
+            installed.run("sh", "-c", "timeout 20 sh -c 'echo go on > /root/fifo'")
+        version = library.split("-")[0]
+        assert f'version="{version}"' in action.result().stdout
+        upgrade.result()
+    assert [name.split("-")[0] for name in installed.libraries()] == ["99.1"]
+    installed.run("rm", "/root/fifo")
+    installed.run("dpkg", "-i", installed.this["deb"])
+
+
 def test_purge_leaves_no_file(installed: Machine) -> None:
     installed.run("dpkg", "--purge", "mailman-ha")
+    installed.run("mkdir", "-p", "/run/resource-agents")  # the package resource-agents', at boot
     before = files(installed)
     installed.run("dpkg", "-i", installed.this["deb"])
     with installed.serving():
@@ -259,10 +286,12 @@ def files(machine: Machine) -> set[str]:
     return {name for name in machine.machine.files() if not name.startswith(apart)}
 
 
-def test_rpm_is_installed_upgraded_and_removed(machine: Machine) -> None:
-    """On Debian, so without its dependencies, which are under other names."""
+def test_rpm_is_installed_upgraded_and_removed(installed: Machine) -> None:
+    """On Debian, so without its own dependencies: they have other names there."""
+    machine = installed
     machine.apt("install", "rpm")
     machine.run("dpkg", "--purge", "mailman-ha")
+    machine.run("mkdir", "-p", "/run/resource-agents")
     before = files(machine)
     machine.run("rpm", "-i", "--nodeps", machine.this["rpm"])
     with machine.serving(), machine.monitored() as counted:
