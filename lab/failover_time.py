@@ -254,7 +254,7 @@ node without a cluster, the disk mounted, the address up; from Mailman's own sta
 *The cluster*: the active node's power is cut; from its fencing on, without which nothing may start
 elsewhere. Both in turn on the same nodes, while posts come in all the time; only a post that was
 accepted since counts as delivered. What the cluster adds is Pacemaker's, Filesystem's, IPaddr2's
-and ours; the limit is {ADDED:.0f} s. The machine has {os.cpu_count()} cores.
+and ours; the limit is {ADDED:.0f} s.
 """
 
 
@@ -274,6 +274,10 @@ def compare_sites(
         for row in compared[-1].rows():
             say(f"  {row[0]:<30} {row[1]:>14} {row[2]:>14}".rstrip())
     if written:
-        parts = [INTRODUCTION, *(each.markdown() for each in compared)]
+        load = (
+            f"{os.cpu_count()} cores; {os.getloadavg()[1]:.1f} processes were ready to run on "
+            "average over the last five minutes.\n"
+        )
+        parts = [INTRODUCTION, load, *(each.markdown() for each in compared)]
         written.write_text("\n".join(parts), encoding="utf-8")
     return 1 if any(each.missed() for each in compared) else 0

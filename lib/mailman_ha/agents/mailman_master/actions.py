@@ -43,8 +43,10 @@ STARTUP_LOCKS_3 = ("dbcreate.lck", "mailman-cfg.lck", "mta")
 #: How often a start looks whether the master is up (seconds).
 POLL = 0.1
 
-#: How long nothing of Mailman may be seen after its starter ended before a start has failed.
+#: How long nothing of Mailman may be seen after its starter ended before a start has failed, and
+#: how often it is looked for meanwhile (seconds).
 NOTHING_SEEN = 3.0
+LOOK_FOR_ANY = 1.0
 
 #: What a stop keeps of its time for killing, and for the lock of a killed master (seconds).
 KILL_RESERVE = 10.0
@@ -230,9 +232,12 @@ def _wait_until_up(
         call.deadline.doing(f"waiting for Mailman to come up ({lacking})")
         lock = observe.look_at_master_lock(call, site)
         ended = starter.poll() is not None
-        # The table of processes is read only when a master can be there: it is dear, and Mailman
-        # needs the processor now.
-        found = agent_site.own_processes(call, site) if ended or lock.lock else MailmanProcesses()
+        # Before a master has the lock the table of processes tells only whether all is over. It is
+        # dear, and Mailman needs the processor now.
+        may_be_over = ended and time.monotonic() - last_seen >= LOOK_FOR_ANY
+        found = (
+            agent_site.own_processes(call, site) if lock.lock or may_be_over else MailmanProcesses()
+        )
         seen = Snapshot(site, "", found, None, lock, now=time.time())
         master = judge.holder(seen)
         if master is not None:
