@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from mailman_ha.cli import slice_rows
 from mailman_ha.cli.lock_rows import LockRow
-from mailman_ha.doctor import mounts
-from mailman_ha.evidence import cib, cluster, ended_processes, hosts
+from mailman_ha.evidence import cib, cluster, ended_processes, hosts, mounts
 from mailman_ha.evidence.process_identity import ProcessStat
 from mailman_ha.evidence.process_table import Process
 from mailman_ha.locks import directory, grammar, verdict

@@ -6,9 +6,9 @@ import math
 import re
 
 from hypothesis import strategies as st
-from mailman_ha.doctor import mounts, node_facts
+from mailman_ha.doctor import node_facts
 from mailman_ha.doctor.observe import devices_listed, fencing_events
-from mailman_ha.evidence import cib, cluster, ended_processes, hosts
+from mailman_ha.evidence import cib, cluster, ended_processes, hosts, mounts
 from mailman_ha.evidence.cluster import NoClusterEvidence
 from mailman_ha.evidence.hosts import HostMapError, ThisHost
 
