@@ -418,9 +418,12 @@ class Site:
                 state.events[other] = when + state.shift
 
     def shift(self, node: str, seconds: float) -> None:
-        """Somebody sets a node's clock."""
+        """Somebody sets a node's clock. One that is set there and back between two looks of the
+        agents at it was never set, for all that they can know: so they look in between."""
         state = self.nodes[node]
         assert state.machine is not None
+        if state.stepped:
+            self.probe(node)
         state.shift += seconds
         state.stepped = True
         self.meddled = True
