@@ -248,7 +248,8 @@ def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[A
             self.take_by(process, self.lock(lock), protocol, lifetime, stop)
             self.site.kill(process)
 
-        @step(LOCKED, number=which, lock=which, what=st.sampled_from(("takes", "waits", "is swept")))
+        @step(LOCKED, number=which, lock=which,
+              what=st.sampled_from(("takes", "waits", "is swept")))
         def a_pid_is_used_again(self, number: int, lock: int, what: str) -> None:
             site = self.site
             busy = {(one.node, one.pid) for one in site.living()}
