@@ -388,6 +388,7 @@ class Site:
         state.machine = self.forge.boot_new(node)
         state.boot += 1
         state.reachable, state.left, state.shift, state.stepped = True, False, 0.0, False
+        state.events.clear()
         shutil.rmtree(self.top / f"state.{node}")
         (self.top / f"state.{node}").mkdir()
         self.probe(node)
