@@ -248,9 +248,9 @@ def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[A
             self.take_by(process, self.lock(lock), protocol, lifetime, stop)
             self.site.kill(process)
 
-        @step(LOCKED, number=which, lock=which, takes=st.booleans(),
-              pause=st.sampled_from((0.0, 0.25)))
-        def a_pid_is_used_again(self, number: int, lock: int, takes: bool, pause: float) -> None:
+        @step(LOCKED, number=which, lock=which,
+              what=st.sampled_from(("takes", "waits", "is swept")))
+        def a_pid_is_used_again(self, number: int, lock: int, what: str) -> None:
             site = self.site
             busy = {(one.node, one.pid) for one in site.living()}
             busy |= {(one.node, one.pid) for one in site.sweeps.values()}
@@ -261,12 +261,14 @@ def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[A
                 return
             self.count("pid used again")
             old = self.pick(gone[::-1], number)
-            if number == 0:
-                time.sleep(pause)
+            if what == "is swept":
+                time.sleep(0.25)  # clearly younger than what the dead one held
             new = site.spawn(old.node, old.pid)
             assert new.pid == old.pid, f"pid {old.pid} was not to be had"
-            if takes:
+            if what == "takes":
                 self.take_by(new, self.lock(lock), "Mailman", 3600.0, None)
+            elif what == "is swept":
+                site.sweep_in_peace(old.node)
 
         @step(TAKEN, number=which, lock=which, protocol=protocols, lifetime=lifetimes,
               stop=stops_of_claimants)

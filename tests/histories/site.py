@@ -217,6 +217,8 @@ class Site:
         #: Whether an operator had a file in hand or set a clock: then a lock that is about to be
         #: moved may become another's.
         self.meddled = False
+        #: Whether any sweep was killed.
+        self.sweep_died = False
         #: Names in quarantine of what took a judged lock's place and could not be put back, as was
         #: said: Linux lets no one link to others' FIFOs and the like.
         self.left_aside: set[str] = set()
@@ -361,6 +363,7 @@ class Site:
             self._is_gone(process)
         sweep = self.sweeps.pop(node, None)
         if sweep is not None:
+            self.sweep_died = True
             sweep.line.close()
         state.left = False
         state.word = None
@@ -385,6 +388,7 @@ class Site:
         state.machine = self.forge.boot_new(node)
         state.boot += 1
         state.reachable, state.left, state.shift, state.stepped = True, False, 0.0, False
+        state.events.clear()
         shutil.rmtree(self.top / f"state.{node}")
         (self.top / f"state.{node}").mkdir()
         self.probe(node)
@@ -418,9 +422,12 @@ class Site:
                 state.events[other] = when + state.shift
 
     def shift(self, node: str, seconds: float) -> None:
-        """Somebody sets a node's clock."""
+        """Somebody sets a node's clock. One that is set there and back between two looks of the
+        agents at it was never set, for all that they can know: so they look in between."""
         state = self.nodes[node]
         assert state.machine is not None
+        if state.stepped:
+            self.probe(node)
         state.shift += seconds
         state.stepped = True
         self.meddled = True
@@ -501,6 +508,7 @@ class Site:
 
     def kill_sweep(self, node: str) -> None:
         sweep = self.sweeps.pop(node)
+        self.sweep_died = True
         machine = self.nodes[node].machine
         assert machine is not None
         sweep.line.close()
@@ -514,6 +522,7 @@ class Site:
         try:
             said, what, account = sweep.line.hear(lines.PATIENCE)[0]
             self._note(said, what, account)
+            self.sweep_died = self.sweep_died or said == "dies"
             if said == "stands":
                 sweep.has_guard = what.startswith(WITH_GUARD)
                 self.sweeps[sweep.node] = sweep
@@ -597,21 +606,16 @@ class Site:
                     continue
                 if inode in process.inherited and not process.believes:
                     continue  # the dead one's lock, of which 2.1 says that it has it already
-                if not self._is_on_its_way_back(name, inode):
+                if not self._is_there_by_mistake(name, inode):
                     raise Wrong(f"{name!r} of {process}, which lives, was moved")
             self.put_aside.add(name)
 
-    def _is_on_its_way_back(self, name: str, inode: int) -> bool:
+    def _is_there_by_mistake(self, name: str, inode: int) -> bool:
         """Whether a file in quarantine took the place of the one that was judged, right before
-        that was moved: it is put back at once, or by the next sweep where this one was killed, or
-        stays where meanwhile another has taken its lock's name."""
-        if not self.meddled:
-            return False  # Mailman breaks no lock whose expiry was pushed
-        _, judged, original = name.split(".", 2)
-        return int(judged) != inode and (
-            (self.quarantine / f"unfinished.{judged}").exists()
-            or os.path.lexists(self.locks / original)
-        )
+        that was moved. Mailman breaks no lock whose expiry was pushed: so there was an operator's
+        hand in it. It is put back at once, or by the next sweep where this one was killed; where
+        meanwhile another has taken its lock's name, it stays and is said to."""
+        return self.meddled and int(name.split(".", 2)[1]) != inode
 
     def check_proofs(self) -> None:
         """Each line of evidence is true; each file in quarantine has one, or a note of a release
@@ -650,6 +654,8 @@ class Site:
         for name, inode in aside.items():
             if name in self.left_aside:
                 continue
+            if self.sweep_died and self._is_there_by_mistake(name, inode):
+                continue  # said by one that was not heard any more
             if name not in logged and f"unfinished.{inode}" not in notes and not self.sweeps:
                 raise Wrong(f"{name!r} is in quarantine without evidence")
 

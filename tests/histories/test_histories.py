@@ -4,10 +4,11 @@ broken on purpose does not.  Root only: each node is a set of namespaces."""
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from tests.histories import report, runs
+from tests.histories import boundaries, lockfile21, report, runs
 from tests.histories.machine import Tally, read, written
 from tests.histories.mutants import MUTANTS
 
@@ -54,3 +55,26 @@ def test_a_tally_of_two_runs_is_the_sum_of_both() -> None:
     one.kinds["take"], other.kinds["take"] = 1, 2
     one.add(other)
     assert (one.histories, one.kinds["take"], one.broken) == (5, 3, ([["begin", {}]], "why"))
+
+
+def test_lockfile_of_mailman_21_is_taken_as_it_is_written(tmp_path: Path) -> None:
+    """For Python 2, which this is not."""
+    text = (
+        "import os\n"
+        "try:\n    True, False\nexcept NameError:\n    True = 1\n    False = 0\n"
+        "class LockFile:\n"
+        "    def __init__(self, path):\n"
+        "        self.__path = path\n"
+        "    def lock(self):\n"
+        "        oldmask = os.umask(002)\n"
+        "        try:\n"
+        "            os.link('missing', self.__path)\n"
+        "        except OSError, e:\n"
+        "            if e.errno <> 2: raise\n"
+        "            return 'no claim'\n"
+        "\tos.umask(oldmask)\n"
+    )
+    (tmp_path / "LockFile.py").write_text(text)
+    module = lockfile21.load(tmp_path / "LockFile.py")
+    assert module.LockFile(str(tmp_path / "lock")).lock() == "no claim"
+    assert boundaries.of(module) == ["LockFile.lock:link"]
