@@ -54,6 +54,14 @@ def test_root_is_root_again_after_an_error(mine: Path) -> None:
     assert identity() == before
 
 
+@pytest.mark.parametrize("uid, gid", [(1 << 40, 65534), (65534, 1 << 40), (-2, -2)])
+def test_root_stays_root_where_there_are_no_such_ids(uid: int, gid: int) -> None:
+    before = identity()
+    with pytest.raises((OverflowError, OSError)), ActingAs(uid, gid):
+        pass
+    assert identity() == before
+
+
 def test_it_can_be_done_again_and_again(mine: Path) -> None:
     owner = mine.stat()
     before = identity()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import strategies as st
+from mailman_ha.ocf.deadline import Deadline
 
 #: What one example may take of the processor (seconds), at adversarial sizes too; the machine may
 #: be busy with other things, so the clock on the wall says nothing.
@@ -81,6 +82,17 @@ def bounded(seconds: float = BOUND) -> Iterator[None]:
             signal.signal(signal.SIGVTALRM, before)
     if took > seconds:
         raise TookTooLong(f"took {took:.2f} s")
+
+
+def look_lightly(
+    quick_monitor: Callable[[dict[str, str], Deadline], bool], environ: dict[str, str]
+) -> None:
+    """A light monitor settles it, or leaves it to the full one, as `ocf.runtime` has it."""
+    try:
+        settled = quick_monitor(environ, Deadline(20))
+    except (KeyError, ValueError, OverflowError, OSError):
+        return
+    assert isinstance(settled, bool)
 
 
 def is_harmless(text: str, limit: int = 0) -> bool:

@@ -30,9 +30,13 @@ class ActingAs:
         if posix.geteuid() == 0 and self._uid != 0:
             self._groups = posix.getgroups()
             self._saved_gid = posix.getegid()
-            posix.setgroups([self._gid])
-            posix.setegid(self._gid)
-            posix.seteuid(self._uid)
+            try:
+                posix.setgroups([self._gid])
+                posix.setegid(self._gid)
+                posix.seteuid(self._uid)
+            except BaseException:  # ids that the system does not have
+                self.__exit__(None, None, None)
+                raise
         return self
 
     def __exit__(
