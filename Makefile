@@ -4,6 +4,7 @@
 #   make deb rpm         packages, into build/
 #   make test            everything that needs no cluster (sets up what it needs)
 #   make test-cluster    failover on real clusters in namespaces (root; sets up what it needs)
+#   make test-install    packages and the README's commands on bare machines (root)
 #   make demo            watch a two-node cluster lose its active node in the middle of traffic
 #   make pictures        draw docs/*.svg anew; the failover is a real one (root)
 #   make bench [WRITE=docs/bench.md] [PARTS=level-0]   what the agents cost, beside others (root)
@@ -46,7 +47,7 @@ VENV      = .venv
 AGENTS    = mailman-master qfiles-slice list-lock-janitor
 MANUALS   = $(MANUAL) $(SITE_MANUAL) $(AGENTS:%=$(AGENT_MANUALS)/ocf_$(PROVIDER)_%.7)
 
-.PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-cluster \
+.PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-cluster test-install \
     test-nfs demo pictures bench bench-failover model histories nightly fuzz chaos lint venv test-packages \
     lab-packages lab-images clean
 
@@ -116,7 +117,7 @@ BUILD     = build
 RELEASE   = 1
 SOURCE    = mailman-ha-$(VERSION)
 # No compiler is needed, so build-essential is not.
-PACKAGING_PACKAGES = debhelper dh-python dpkg-dev fakeroot rpm lintian rpmlint
+PACKAGING_PACKAGES = debhelper dh-python dpkg-dev fakeroot python3-yaml rpm lintian rpmlint
 # The time that the packages' files bear: the last commit's, or now outside of git.
 STAMP     = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),$(shell date +%s))
 
@@ -207,7 +208,12 @@ lab-images: lab-packages venv
 	$(VENV)/bin/python -m lab images
 
 test-cluster: lab-packages packaging-packages venv
-	$(VENV)/bin/python -m pytest -m cluster tests/cluster tests/packages tests/readme $(PYTEST_OPTIONS)
+	$(VENV)/bin/python -m pytest -m cluster tests/cluster tests/packages/test_on_a_cluster.py \
+	    tests/readme/test_on_a_cluster.py $(PYTEST_OPTIONS)
+
+test-install: lab-packages packaging-packages venv
+	$(VENV)/bin/python -m pytest -m cluster tests/packages/test_on_fresh_machines.py \
+	    tests/readme/test_bare_trees.py $(PYTEST_OPTIONS)
 
 demo: lab-packages venv
 	$(VENV)/bin/python -m lab demo

@@ -137,6 +137,7 @@ def within_sentences(text: str) -> list[str]:
 
 TREE = "on a bare tree, beside a configuration in a file"
 CLUSTER = "on a cluster"
+PACKAGE = "on a bare tree, with the package"
 TARGET = "by make -n: the target exists; CI runs it, or another test"
 MENTIONED = "not run"
 
@@ -152,6 +153,9 @@ PLACES: tuple[tuple[str, str], ...] = (
     (r"crm resource restart .*", MENTIONED),  # asks systemd whether Pacemaker runs
     (r"pcs -f FILE", MENTIONED),  # how the others are run here
     (r"mailman-ha( render| simulate)?", MENTIONED),
+    (r"(pcs|crm) cluster stop", MENTIONED),  # asks systemd to stop Pacemaker
+    (r"dnf .*", MENTIONED),  # the trees are Debian's; tests/packages installs the .rpm
+    (r"apt-get purge mailman-ha", PACKAGE),
     (r"make .*", TARGET),
     (r"(pcs|crm) (resource|configure|property|constraint|ra|--wait resource) .*", TREE),
     (r"(man|python3) .*", TREE),

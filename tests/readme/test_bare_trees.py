@@ -17,7 +17,7 @@ from mailman_ha.topology import cib_xml, description, shape
 from tests.topology import pacemaker_tools
 
 from .bare_tree import SUITES, Done, Step, session
-from .commands import TREE, Block, all_blocks, all_within_sentences, place_of
+from .commands import PACKAGE, TREE, Block, all_blocks, all_within_sentences, place_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -51,6 +51,8 @@ FILES = ("pcs", "crm", "site-pcs", "site-crm", "site-cib")
 
 COPIES = f"for file in {' '.join(FILES)}; do cp empty.xml $file.xml; done"
 
+WITH_PACKAGE = ", the package"
+
 #: Every file that is of mailman-ha, but for what man has set and keeps.
 LEFT = (
     "find / -xdev -path /project -prune -o -path /var/cache/man -prune -o "
@@ -70,6 +72,8 @@ pcs() {{
 }}
 export PCS="pcs -f $PWD/{0}.xml" CIB_file=$PWD/{0}.xml
 """
+#: What names a package that was built: a session of its own, for it is another way to install.
+BUILT = "./build/"
 WITH_1 = re.compile(r"mailman-ha doctor .*")  # finds something to say of a mere file
 
 
@@ -77,6 +81,8 @@ def typed(command: str) -> Step | None:
     """The step of a command in a block; None where it is tried elsewhere."""
     program = command.split()[0]
     place = place_of(command)
+    if program == "dnf" or BUILT in command:
+        return None
     if program == "make":
         if command.split()[1] != "install":
             return None
@@ -132,6 +138,15 @@ def steps() -> list[Step]:
     return found
 
 
+def package_steps() -> list[Step]:
+    """The session of who installs the package: its block, and what takes it away again."""
+    (block,) = [one for one in all_blocks() if "make deb" in one.commands()]
+    (purge,) = [one for one in all_within_sentences() if place_of(one) == PACKAGE]
+    words = [*block.commands(), "mailman-ha --version", purge]
+    typed_there = [Step(word, f"cd $PROJECT; {word}") for word in words]
+    return [Step("before", BEFORE), *typed_there, Step("left", LEFT)]
+
+
 @dataclass(frozen=True)
 class Session:
     """What came of it: every step by what was typed."""
@@ -147,13 +162,24 @@ class Session:
 
 
 @pytest.fixture(scope="module")
-def users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[list[Done]]]]:
-    """A session on each suite, side by side."""
+def users() -> Iterator[dict[str, Future[list[Done]]]]:
+    """A session on each suite, side by side; then those of who installs the package."""
     with ThreadPoolExecutor(len(SUITES)) as pool:
         yield {
-            suite: pool.submit(session, suite, steps(), tmp_path_factory.mktemp(suite))
+            f"{suite}{name}": pool.submit(session, suite, typed_there)
+            for name, typed_there in (("", steps()), (WITH_PACKAGE, package_steps()))
             for suite in SUITES
         }
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_package_is_built_installed_and_taken_away_as_it_is_said(
+    users: dict[str, Future[list[Done]]], suite: str
+) -> None:
+    done = users[f"{suite}{WITH_PACKAGE}"].result()
+    for one in done:
+        assert one.status == 0, f"$ {one.step.name}\n{one.said[-1500:]}"
+    assert done[-1].said == "", "left behind"
 
 
 @pytest.fixture(params=SUITES)
