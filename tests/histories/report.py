@@ -71,7 +71,7 @@ def written(run: Run) -> str:
         lines.append(f"| `{boundary}` | {died} | {stood} |")
     lines += [
         "",
-        "No history comes to these, each for the reason given:",
+        "These are not asked for, each for the reason given:",
         "",
         *(f"* `{boundary}`: {why}" for boundary, why in NEVER_REACHED.items()),
     ]
