@@ -38,7 +38,7 @@ OF_CLAIMANTS = {
 
 BOUNDARIES = (*OF_SWEEPS, *(one for each in OF_CLAIMANTS.values() for one in each))
 
-#: Boundaries that no history comes to, and why not.
+#: Boundaries that hardly any history comes to, and why not.
 NEVER_REACHED = {
     "flufl.lock:unlink": "link(2) fails with neither EEXIST nor ENOENT on a broken share only",
     **({"LockFile._link:unlink": "the same"} if lockfile21.PREFIX is None else {

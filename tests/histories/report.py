@@ -40,7 +40,8 @@ def written(run: Run) -> str:
         f"{tally.histories} histories, {sum(tally.kinds.values())} steps, seed {run.seed}, "
         f"{run.seconds / 60:.0f} minutes; "
         + ("every promise held." if run.held else "**not every promise held.**"),
-        f"Again: `make histories N={run.asked} SEED={run.seed}`.",
+        (f"Of {run.asked} that were asked for: it was ended before. " if run.interrupted else "")
+        + f"Again: `make histories N={run.asked} SEED={run.seed}`.",
         "",
         "A history is three nodes, which are namespaces; processes of Mailman's in them, CGI "
         "programs of the web server's user among them, that follow the real protocols; the "
@@ -71,7 +72,7 @@ def written(run: Run) -> str:
         lines.append(f"| `{boundary}` | {died} | {stood} |")
     lines += [
         "",
-        "No history comes to these, each for the reason given:",
+        "These are not asked for, each for the reason given:",
         "",
         *(f"* `{boundary}`: {why}" for boundary, why in NEVER_REACHED.items()),
     ]

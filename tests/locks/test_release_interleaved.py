@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mailman_ha.locks.directory import Inspection
+from mailman_ha.locks.directory import QUARANTINE, Inspection
 from mailman_ha.locks.grammar import FORMAT_3, FORMAT_21
-from mailman_ha.locks.release import QuarantineError, Released
+from mailman_ha.locks.release import GUARD, Quarantine, QuarantineError, Released
 
 from tests.locks.interposed_os import InterposedOs, interpose
 from tests.locks.peer import Peer
@@ -243,6 +243,29 @@ def test_two_releases_of_one_lock_make_one_line_of_evidence(
     assert sum(len(run.share.evidence()) - 1 for run in runs) <= 6
     if not old_guard:
         assert any("another release is under way" in one for one in said)
+
+
+def end_interrupted(run: Run) -> None:
+    """What another node's sweep does first, when our guard has expired."""
+    guard = run.share.path / QUARANTINE / GUARD
+    if guard.exists():
+        os.utime(guard, (0, 0))
+    with Quarantine(str(run.share.path), "n3", 0.05) as quarantine:
+        quarantine.finish_interrupted()
+
+
+def test_release_that_stalls_until_another_sweep_forgets_its_note_has_its_evidence(
+    make_share: Callable[..., Share], peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, met = 0, [True]
+    while met:
+        run, met = Run(make_share(FORMAT_21), peer, EXPIRIES["valid for hours"]), []
+        run.release(monkeypatch, {
+            number: lambda run=run, met=met: met.append(end_interrupted(run))})
+        run.share.sweep()  # the next one
+        run.check(f"before call {number}", taken=False, most_lines=2)
+        number += 1
+    assert number > 25
 
 
 HOSTILE = {

@@ -327,7 +327,10 @@ class Quarantine:
                 if self._move_claim(plan, claim):
                     names.append(_kept_as(plan.prefix, claim))
             if not self.holds_guard():
-                # After so long a stall somebody else has the guard, and our note to end this by.
+                # After so long a stall somebody else has the guard. Our note he may have forgotten,
+                # as of a release that had changed nothing yet.
+                if not self._is_logged(plan.target):
+                    self._write_note(plan)
                 why = "released, but its evidence is left to the next sweep"
                 return Released(plan.name, True, why, moved=tuple(names))
             if not (interrupted and self._is_logged(plan.target)):
