@@ -11,8 +11,9 @@ from .markdown import CHECKOUT, PAGES, anchors, links
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
 def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
-    found = [link for link in links(page.read_text()) if "://" not in link]
-    assert found, "the page links nowhere"
+    text = page.read_text()
+    found = [link for link in links(text) if "://" not in link]
+    assert found or "\nWritten by `make " in text, "the page links nowhere"
     for link in found:
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
