@@ -304,10 +304,10 @@ def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[A
             self.count("hand over")
             self.hands_over(starter, stop)
 
-        @step(lambda self: self.site.up(), node=nodes, is_killed=st.booleans(),
+        @step(lambda self: self.site.up(), node=nodes, by=nodes, is_killed=st.booleans(),
               stop=stops_of_claimants)
-        def a_master_starts(self, node: str, is_killed: bool, stop: Stop) -> None:
-            """2.1's: the starter takes the lock and hands it to its child."""
+        def a_master_starts(self, node: str, by: str, is_killed: bool, stop: Stop) -> None:
+            """2.1's: the starter takes the lock and hands it to its child; and a janitor sweeps."""
             site = self.site
             if site.format != FORMAT_21:
                 return
@@ -319,6 +319,9 @@ def machine(forge: Forge, space: Path, tally: Tally, mutant: str = "") -> type[A
             child = self.hands_over(starter, stop)
             if is_killed:
                 site.kill(child)
+            by = self.up(by)
+            if by not in site.sweeps:
+                site.sweep(by)
 
         def hands_over(self, starter: Process, stop: Stop) -> Process:
             child = self.site.spawn(starter.node)

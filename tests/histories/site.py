@@ -217,6 +217,8 @@ class Site:
         #: Whether an operator had a file in hand or set a clock: then a lock that is about to be
         #: moved may become another's.
         self.meddled = False
+        #: Whether a sweep that stood still may have lost its guard, and its note with it.
+        self.guard_lost = False
         #: Whether any sweep was killed.
         self.sweep_died = False
         #: Names in quarantine of what took a judged lock's place and could not be put back, as was
@@ -476,6 +478,9 @@ class Site:
             str(self.top), self.format, MASTER_LOCK[self.format], self.forge.uid, self.forge.gid,
             node, self.surroundings(node, no_cluster, maintenance), seconds, stop, self.mutant,
         )
+        for other in self.sweeps.values():
+            if other.has_guard and self.nodes[node].shift != self.nodes[other.node].shift:
+                self.guard_lost = True  # expired, by this node's clock
         line, far = lines.pair()
         before = self.listing(), self.quarantined()
         pid = machine.line.ask(("sweep", order), [far])
@@ -654,8 +659,8 @@ class Site:
         for name, inode in aside.items():
             if name in self.left_aside:
                 continue
-            if self.sweep_died and self._is_there_by_mistake(name, inode):
-                continue  # said by one that was not heard any more
+            if self.sweep_died and (self.guard_lost or self._is_there_by_mistake(name, inode)):
+                continue  # to be said by one that was not heard any more
             if name not in logged and f"unfinished.{inode}" not in notes and not self.sweeps:
                 raise Wrong(f"{name!r} is in quarantine without evidence")
 
@@ -675,6 +680,7 @@ class Site:
         if not self.quarantine.is_dir():
             return
         for sweep in self.sweeps.values():
+            self.guard_lost = self.guard_lost or sweep.has_guard
             sweep.has_guard = False
         long_ago = time.time() - 10 * 86400  # by every node's clock
         for name in os.listdir(self.quarantine):
