@@ -65,9 +65,10 @@ def pytest_terminal_summary(
             terminalreporter.line(line)
 
 
-def bring_up(suite: str, site: str, nodes: int = 2) -> Lab:
-    """A lab that serves a list; it goes down with this process, however that ends."""
-    name = f"test{nodes}-{os.getpid()}-{suite}-{site}"[:31]
+def bring_up(suite: str, site: str, nodes: int = 2, word: str = "test") -> Lab:
+    """A lab that serves a list; it goes down with this process, however that ends. `word` tells it
+    from another of the same kind that is up."""
+    name = f"{word}{nodes}-{os.getpid()}-{suite}-{site}"[:31]
     lab = Lab(name, suite=suite, nodes=nodes, site=site)
     lab.up(owned=True)
     try:

@@ -41,7 +41,7 @@ def remove(lab: Lab, node: str, how: str = "--remove") -> Completed:
 @pytest.fixture(scope="module")
 def lab(packages: Packages) -> Iterator[Lab]:
     """A cluster that serves, its nodes with the package in place of the lab's `make install`."""
-    lab = bring_up(SUITE, SITE)
+    lab = bring_up(SUITE, SITE, word="pkg")
     try:
         for node in lab.node_names:
             install(lab, node, packages.of_this["deb"])

@@ -66,7 +66,7 @@ def commands() -> list[str]:
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """Two nodes that serve Mailman 3."""
-    lab = bring_up("trixie", "mailman3")
+    lab = bring_up("trixie", "mailman3", word="page")
     try:
         yield lab
     finally:
@@ -93,6 +93,8 @@ def test_every_command_of_the_readme_works_on_a_cluster(lab: Lab) -> None:
             lab.kill("n2")
             lab.wait_until("n2 is missed", lambda: "UNCLEAN" in lab.run(
                 "n1", ["crm_mon", "-1"], check=False).stdout, 30)
+        else:  # after a refresh, say, nothing counts as running until it has been probed
+            lab.run("n1", ["crm_resource", "--wait", "--timeout", "60"], check=False)
         status, said = type_there(lab, "n1", command)
         if status not in ((0, 1) if STATUS_1.fullmatch(command) else (0,)):
             failed.append(f"$ {command}\n{said[-800:]}\n(exit status {status})")
