@@ -479,7 +479,7 @@ class Site:
             node, self.surroundings(node, no_cluster, maintenance), seconds, stop, self.mutant,
         )
         for other in self.sweeps.values():
-            if other.has_guard and self.nodes[node].shift != self.nodes[other.node].shift:
+            if self.nodes[node].shift != self.nodes[other.node].shift:
                 self.guard_lost = True  # expired, by this node's clock
         line, far = lines.pair()
         before = self.listing(), self.quarantined()
@@ -680,7 +680,7 @@ class Site:
         if not self.quarantine.is_dir():
             return
         for sweep in self.sweeps.values():
-            self.guard_lost = self.guard_lost or sweep.has_guard
+            self.guard_lost = True
             sweep.has_guard = False
         long_ago = time.time() - 10 * 86400  # by every node's clock
         for name in os.listdir(self.quarantine):
