@@ -50,11 +50,14 @@ NEVER_REACHED = {
     "clocks.read_history:open": "in the agents' own state directory, not on the share",
     "clocks.remember:open": "the same",
     "clocks.remember:write": "the same",
+    "clocks.read_server:open": "the same",
+    "clocks.remember_server:open": "the same",
+    "clocks.remember_server:write": "the same",
     "lock_sweep._stat_all:stat": "`mailman-ha locks` and `explain`, which change nothing",
     "lock_sweep._stat_all:close": "the same",
     "release.adopt:rename": "the half-finished saves of lists, which are no locks",
     "release.purge:unlink": "what has long been in quarantine",
-    "release._aged:listdir": "the same",
+    "release.purge:listdir": "the same",
     "release.log:ftruncate": "a full share",
 }
 

@@ -76,5 +76,9 @@ def test_lockfile_of_mailman_21_is_taken_as_it_is_written(tmp_path: Path) -> Non
     )
     (tmp_path / "LockFile.py").write_text(text)
     module = lockfile21.load(tmp_path / "LockFile.py")
-    assert module.LockFile(str(tmp_path / "lock")).lock() == "no claim"
+    mask = os.umask(0o022)
+    try:
+        assert module.LockFile(str(tmp_path / "lock")).lock() == "no claim"
+    finally:
+        os.umask(mask)  # which this one does not give back
     assert boundaries.of(module) == ["LockFile.lock:link"]
