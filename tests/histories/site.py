@@ -659,8 +659,10 @@ class Site:
         for name, inode in aside.items():
             if name in self.left_aside:
                 continue
-            if self.sweep_died and (self.guard_lost or self._is_there_by_mistake(name, inode)):
-                continue  # to be said by one that was not heard any more
+            # To be said by one that was not heard any more, or came too late to say it.
+            misfortunes = self.sweep_died, self.guard_lost, self._is_there_by_mistake(name, inode)
+            if sum(misfortunes) > 1:
+                continue
             if name not in logged and f"unfinished.{inode}" not in notes and not self.sweeps:
                 raise Wrong(f"{name!r} is in quarantine without evidence")
 
