@@ -31,8 +31,8 @@ def test_five_hundred_random_histories_interrupted_everywhere_keep_every_promise
     new one in the library that no history comes by fails here."""
     run = runs.run(HISTORIES, SEED)
     if run.tally.broken is not None and run.shortest is None:
-        # Played again it broke nothing: on a busy machine the watcher itself is at times too late to
-        # see what came first. Told, and as many others must hold; the nightly run lets none pass.
+        # Played again it broke nothing: on a busy machine the watcher itself is at times too late
+        # to see what came first. Told, and as many others must hold; nightly lets none pass.
         warnings.warn(report.spoken(run), stacklevel=1)
         run = runs.run(HISTORIES, SEED + 1)
     assert run.held, report.spoken(run)
