@@ -609,6 +609,11 @@ class Site:
             for process in owners.get(inode, ()):
                 if not process.alive or inode in self.tampered:
                     continue
+                claim = name.split(".", 2)[2]
+                if claim not in LOCKS[self.format] and not process.believes and (
+                    (HOSTS[process.node], process.pid) not in readings(self.format, claim)
+                ):
+                    continue  # the starter's own claim, after a hand-over that was broken
                 if inode in process.inherited and not process.believes:
                     continue  # the dead one's lock, of which 2.1 says that it has it already
                 if not self._is_there_by_mistake(name, inode):
