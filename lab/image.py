@@ -45,9 +45,18 @@ PACKAGES = (
 # No package starts a service while the image is built, and none in a node either.
 POLICY = {"usr/sbin/policy-rc.d": (0o755, "#!/bin/sh\nexit 101\n")}
 
+APT = {
+    "etc/apt/apt.conf.d/90lab": (
+        0o644,
+        'APT::Install-Recommends "false";\nAcquire::Languages "none";\n'
+        'Acquire::Retries "3";\nDpkg::Use-Pty "false";\n',
+    ),
+}
+
 # What the recipe leaves in the tree besides the packages; part of the image's key.
 TREE_FILES = {
     **POLICY,
+    **APT,
     "etc/dpkg/dpkg.cfg.d/lab": (
         0o644,
         "force-unsafe-io\n"
@@ -58,11 +67,6 @@ TREE_FILES = {
     ),
     # A database cluster is made for each lab, none in the image.
     "etc/postgresql-common/createcluster.conf": (0o644, "create_main_cluster = false\n"),
-    "etc/apt/apt.conf.d/90lab": (
-        0o644,
-        'APT::Install-Recommends "false";\nAcquire::Languages "none";\n'
-        'Acquire::Retries "3";\nDpkg::Use-Pty "false";\n',
-    ),
 }
 
 # $1: work directory, $2: suite, $3: mirror or empty, $4...: packages. Runs in namespaces of its
@@ -103,12 +107,8 @@ BARE_DOWNLOADS = (
 
 BARE_FILES = {
     **POLICY,
+    **APT,
     "etc/dpkg/dpkg.cfg.d/lab": (0o644, "force-unsafe-io\n"),
-    "etc/apt/apt.conf.d/90lab": (
-        0o644,
-        'APT::Install-Recommends "false";\nAcquire::Languages "none";\n'
-        'Acquire::Retries "3";\nDpkg::Use-Pty "false";\n',
-    ),
 }
 
 BARE_RECIPE = """

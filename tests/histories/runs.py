@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from tests.histories import machine
 from tests.histories.machine import BOUNDARIES, NEVER_REACHED, Tally
 from tests.histories.scenarios import SCENARIOS
 from tests.histories.site import Forge
+from tests.memory_directory import memory_directory
 
 #: Histories that one process plays before it begins anew.
 BATCH = 50
@@ -33,8 +31,6 @@ SHORTENING = 90.0
 
 #: What may become of a process at a boundary.
 HOWS = ("die", "stand still")
-
-_PREFIX = "mailman-ha-histories-"
 
 Story = list[list[Any]]
 
@@ -67,19 +63,9 @@ class Run:
         ]
 
 
-@contextmanager
-def space() -> Iterator[Path]:
-    """A private directory, in memory where there is such a place; those of killed runs go."""
-    parent = Path("/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir())
-    for left in parent.glob(f"{_PREFIX}*"):
-        if time.time() - left.stat().st_mtime > 86400:
-            shutil.rmtree(left, ignore_errors=True)
-    place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-    place.chmod(0o755)
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+def space() -> AbstractContextManager[Path]:
+    """A private directory; what is still under way in it when it goes is ended with the run."""
+    return memory_directory("mailman-ha-histories-", lenient=True)
 
 
 @contextmanager

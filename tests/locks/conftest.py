@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import grp
 import itertools
-import os
 import pwd
 import shutil
 import subprocess
@@ -19,23 +18,14 @@ from mailman_ha.locks.grammar import FORMAT_3, FORMAT_21
 from tests.installations import test_user
 from tests.locks.peer import Peer
 from tests.locks.share import Share
-
-_PREFIX = "mailman-ha-locks-"
+from tests.memory_directory import memory_directory
 
 
 @pytest.fixture(scope="session")
 def lock_space() -> Iterator[Path]:
-    """A directory that Mailman's user may enter, in memory where there is such a place: these
-    tests make some ten thousand small files."""
-    parent = Path("/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir())
-    for left in parent.glob(f"{_PREFIX}*"):  # of runs that were killed
-        owner = left.name[len(_PREFIX) :].partition("-")[0]
-        if owner.isdigit() and not Path("/proc", owner).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    space = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
-    space.chmod(0o755)
-    yield space
-    shutil.rmtree(space)
+    """A directory that Mailman's user may enter: these tests make some ten thousand small files."""
+    with memory_directory("mailman-ha-locks-") as space:
+        yield space
 
 
 @pytest.fixture

@@ -91,10 +91,10 @@ SCENES = {
 }
 
 
-@pytest.mark.parametrize("scene", SCENES)
-def test_next_sweep_ends_what_a_killed_release_began(
+def a_hundred(
     make_share: Callable[..., Share], scene: str
-) -> None:
+) -> tuple[list[tuple[Share, Pair]], float]:
+    """As many directories with the scene, and when n2 was fenced after they were made."""
     made = []
     for _ in range(100):
         share = make_share()
@@ -102,6 +102,14 @@ def test_next_sweep_ends_what_a_killed_release_began(
     time.sleep(0.2)
     fenced_at = time.time()
     time.sleep(0.1)
+    return made, fenced_at
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_next_sweep_ends_what_a_killed_release_began(
+    make_share: Callable[..., Share], scene: str
+) -> None:
+    made, fenced_at = a_hundred(make_share, scene)
     for number, (share, pair) in enumerate(made):
         before = share.names()
         share.nodes["n2"] = Node("n2", False, False, fenced_at=fenced_at)
@@ -128,13 +136,7 @@ def test_sweep_that_waited_for_the_guard_of_a_release_that_was_killed_ends_it(
     make_share: Callable[..., Share], monkeypatch: pytest.MonkeyPatch, scene: str
 ) -> None:
     """Its own judgement is from before; what it judged has since been pushed, or moved."""
-    made = []
-    for _ in range(100):
-        share = make_share()
-        made.append((share, SCENES[scene].build(share)))
-    time.sleep(0.2)
-    fenced_at = time.time()
-    time.sleep(0.1)
+    made, fenced_at = a_hundred(make_share, scene)
     take = holding.take
     for number, (share, pair) in enumerate(made):
         before = share.names()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import pickle
 import pwd
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from mailman_ha.locks.grammar import FORMAT_3, FORMAT_21
 from model.__main__ import MUTANTS
 from model.trace import SCOPES, SELDOM, Trace, counterexample, distinct, labels, leading_to
 from tests.installations import test_user
+from tests.memory_directory import memory_directory
 from tests.model.broken_library import ALIKE, OTHERS
 from tests.model.player import Played, Task
 
@@ -38,8 +38,6 @@ PLAYED = {name: scope for name, scope in MUTANTS if "HANDOVER" not in scope}
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_PREFIX = "mailman-ha-model-"
-
 pytestmark = [
     pytest.mark.skipif(
         os.geteuid() != 0, reason="gives out pids anew, in a namespace of processes"
@@ -50,16 +48,9 @@ pytestmark = [
 
 @pytest.fixture(scope="session")
 def space() -> Iterator[Path]:
-    """A directory that Mailman's user may enter, in memory where there is such a place."""
-    parent = Path("/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir())
-    for left in parent.glob(f"{_PREFIX}*"):  # of runs that were killed
-        owner = left.name[len(_PREFIX) :].partition("-")[0]
-        if owner.isdigit() and not Path("/proc", owner).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    place = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
-    place.chmod(0o755)
-    yield place
-    shutil.rmtree(place)
+    """A directory that Mailman's user may enter."""
+    with memory_directory("mailman-ha-model-") as place:
+        yield place
 
 
 def play(tasks: list[Task], space: Path, until_wrong: bool = False) -> list[Played]:

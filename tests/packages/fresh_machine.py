@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lab.image import bare_image
+from lab.node import children
 
 # $1: image. Ends as process 1 of the machine, which reaps its orphans.
 BOOT = """
@@ -110,9 +111,3 @@ def fresh_machine(suite: str) -> Iterator[FreshMachine]:
     finally:
         machine.send_signal(signal.SIGKILL)
         machine.wait()
-
-
-def children(pid: int) -> list[int]:
-    """The child processes of a process."""
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(word) for word in text.split()]

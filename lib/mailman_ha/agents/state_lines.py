@@ -9,6 +9,8 @@ from __future__ import annotations
 import posix
 import sys
 
+from mailman_ha.ocf import environment
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +26,16 @@ GREATEST_ID = (1 << 32) - 2
 def path(state_dir: str, agent_name: str, instance: str, kind: str = "state") -> str:
     """Where `agent_name` keeps its file of this `kind` for the resource `instance`."""
     return f"{state_dir}/{agent_name}-{instance.replace('/', '_')}.{kind}"
+
+
+def of_instance(environ: Mapping[str, str], agent_name: str) -> dict[str, str] | None:
+    """What `agent_name` keeps of the resource that the environment is about; None as `read`."""
+    return read(
+        path(
+            environment.state_directory(environ), agent_name,
+            environment.instance(environ, agent_name),
+        )
+    )
 
 
 def read(file_path: str) -> dict[str, str] | None:

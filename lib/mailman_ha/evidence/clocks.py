@@ -121,12 +121,17 @@ def remember(path: str) -> ClockHistory:
         known, process_identity.boot_id(), process_identity.booted_at(), time.time()
     )
     if history != known:
-        stepped = "-" if history.stepped_at is None else f"{history.stepped_at:.3f}"
-        partial = f"{path}.{os.getpid()}"
-        with open(partial, "w", encoding="ascii") as file:
-            file.write(f"{history.boot_id} {history.booted_at:.3f} {stepped}\n")
-        os.replace(partial, path)
+        _keep(path, history.boot_id, history.booted_at, history.stepped_at)
     return history
+
+
+def _keep(path: str, boot_id: str, *times: float | None) -> None:
+    """Write a line of `times` (seconds; None as ``-``) in one step."""
+    words = ("-" if moment is None else f"{moment:.3f}" for moment in times)
+    partial = f"{path}.{os.getpid()}"
+    with open(partial, "w", encoding="ascii") as file:
+        file.write(f"{boot_id} {' '.join(words)}\n")
+    os.replace(partial, path)
 
 
 @record
@@ -177,12 +182,8 @@ def remember_server(path: str, skew: ClockSkew) -> ServerClock:
         time.clock_gettime(time.CLOCK_BOOTTIME),
     )
     clock = update_server(read_server(path), seen, time.time())
-    stepped = "-" if clock.stepped_at is None else f"{clock.stepped_at:.3f}"
-    partial = f"{path}.{os.getpid()}"
-    with open(partial, "w", encoding="ascii") as file:
-        file.write(
-            f"{clock.boot_id} {clock.booted_at:.3f} {clock.uncertainty:.3f} "
-            f"{clock.measured_at:.3f} {stepped}\n"
-        )
-    os.replace(partial, path)
+    _keep(
+        path, clock.boot_id, clock.booted_at, clock.uncertainty, clock.measured_at,
+        clock.stepped_at,
+    )
     return clock

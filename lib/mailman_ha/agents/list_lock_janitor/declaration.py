@@ -70,8 +70,9 @@ DECLARATION = AgentDeclaration(
         Action("monitor", 30, interval=15, depth=0, purpose="Sweeps the lock directory."),
         Action(
             "monitor", 60, interval=120, depth=10,
-            purpose="Also: mends half-finished saves of lists (2.1), and removes from quarantine "
-            "what is older than quarantine_keep.",
+            purpose="Also: mends half-finished saves of lists (2.1), puts the dead locks on "
+            "digests aside (3), removes from quarantine what is older than quarantine_keep, and "
+            "writes the metrics.",
         ),
         Action("reload-agent", 20),
         Action("status", 30),

@@ -15,7 +15,6 @@ from mailman_ha.agents import state_lines
 from mailman_ha.evidence import last_seen
 from mailman_ha.evidence.user_identity import ActingAs
 from mailman_ha.locks import directory as lock_directory
-from mailman_ha.ocf import environment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,12 +30,7 @@ def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> bool:
     Raises KeyError or ValueError where the state file cannot be understood, OSError where the
     directory cannot be read or changed meanwhile.
     """
-    duty = state_lines.read(
-        state_lines.path(
-            environment.state_directory(environ), "list-lock-janitor",
-            environment.instance(environ, "list-lock-janitor"),
-        )
-    )
+    duty = state_lines.of_instance(environ, "list-lock-janitor")
     if duty is None:
         return False
     deadline.doing(f"reading the lock directory {duty['lock_dir']}")

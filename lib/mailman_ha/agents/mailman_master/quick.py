@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from mailman_ha.agents import state_lines
 from mailman_ha.evidence import last_seen
-from mailman_ha.ocf import environment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,12 +21,7 @@ def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> bool:
 
     Raises KeyError or ValueError where the state file cannot be understood.
     """
-    state = state_lines.read(
-        state_lines.path(
-            environment.state_directory(environ), "mailman-master",
-            environment.instance(environ, "mailman-master"),
-        )
-    )
+    state = state_lines.of_instance(environ, "mailman-master")
     if state is None or not last_seen.is_alive(int(state["pid"]), int(state["started_ticks"])):
         return False
     deadline.doing(f"looking at the claim file {state['claim']}")

@@ -22,12 +22,7 @@ def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> bool:
 
     Raises KeyError or ValueError where the state file cannot be understood.
     """
-    state = state_lines.read(
-        state_lines.path(
-            environment.state_directory(environ), "qfiles-slice",
-            environment.instance(environ, "qfiles-slice"),
-        )
-    )
+    state = state_lines.of_instance(environ, "qfiles-slice")
     if state is None or not last_seen.is_alive(int(state["pid"]), int(state["started_ticks"])):
         return False
     if not _as_configured(state, environ):
