@@ -41,7 +41,8 @@ INTRODUCTION = """\
 Written by `make bench WRITE=docs/bench.md`. Whole processes are timed from outside, each in turn
 with what stands beside it (A B A B …). *This* and *that* are medians; *figure* is the median of
 the pairs' ratios, or, with a sign, of their differences: so a machine that changes its speed
-changes both sides. A limit that is broken reads MISSED, and the run ends with status 1.
+changes both sides. How cost grows is told from the least of the rounds. A limit that is broken
+reads MISSED, and the run ends with status 1.
 
 """
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from bench.measuring import PATH, Program, Table, compare, linear
+from bench.measuring import GROWTH_LIMIT, PATH, Program, Table, compare, linear
 from bench.surroundings import CHECKOUT, LockDirectory
 from tests.agents.agent_runs import Agents, ClusterPicture, NodePicture
 from tests.installations import Installation, PrivateSpace
@@ -50,8 +51,6 @@ if states != ["unknown"] * int(sys.argv[2]):
 """
 
 
-
-
 def judging(table: Table, top: Path) -> None:
     """Reading and judging: the library's part of a sweep."""
     table.section(
@@ -90,7 +89,7 @@ def judging(table: Table, top: Path) -> None:
         )
     table.ratio(
         f"added by {SIZES[-1]:,} locks", f"10 × by {SIZES[-1] // 10:,}", "cpu ms",
-        linear(taken[SIZES[0]], taken[SIZES[-1] // 10], taken[SIZES[-1]], 10), 1.25,
+        linear(taken[SIZES[0]], taken[SIZES[-1] // 10], taken[SIZES[-1]], 10), GROWTH_LIMIT,
     )
     for size in taken:
         shutil.rmtree(top / f"locks{size}")
@@ -127,7 +126,7 @@ def sweeps(table: Table, agents: Path) -> None:
                 table.ratio(f"keeps {size:,} locks", "flufl.lock's state", "ms", compared)
         table.ratio(
             f"keeping: added by {SIZES[-1]:,} locks", f"10 × by {SIZES[-1] // 10:,}", "cpu ms",
-            linear(taken[SIZES[0]], taken[SIZES[-1] // 10], taken[SIZES[-1]], 10, 3), 1.25,
+            linear(taken[SIZES[0]], taken[SIZES[-1] // 10], taken[SIZES[-1]], 10), GROWTH_LIMIT,
         )
         releasing = {}
         for size in RELEASES:
@@ -138,10 +137,10 @@ def sweeps(table: Table, agents: Path) -> None:
                 f"releases {size:,} locks", "mv", "ms",
                 compare(releasing[size].release, releasing[size].move, 3),
             )
-        least, middle, most = (releasing[size].release for size in RELEASES)
+        least, middle, most = (releasing[size].processor_seconds for size in RELEASES)
         table.ratio(
-            f"releasing: added by {RELEASES[2]:,} locks", f"10 × by {RELEASES[1]:,}", "ms",
-            linear(least, middle, most, 10, 3), 1.25,
+            f"releasing: added by {RELEASES[2]:,} locks", f"10 × by {RELEASES[1]:,}", "cpu ms",
+            linear(least, middle, most, 10), GROWTH_LIMIT,
         )
     finally:
         cluster.close()
@@ -180,8 +179,15 @@ class _Releases:
 
     def release(self) -> float:
         """Seconds until the janitor's start has released them all."""
+        return self._released(self.start.seconds)
+
+    def processor_seconds(self) -> float:
+        """What that takes of the processor: the rest is the disk's, which is never twice alike."""
+        return self._released(self.start.processor_seconds)
+
+    def _released(self, measured: Callable[[], float]) -> float:
         fill(self.installation, self.count)
-        taken = self.start.seconds()
+        taken = measured()
         quarantine = self.installation.lock_dir / "mailman-ha.quarantine"
         released = len((quarantine / "evidence.jsonl").read_text().splitlines())
         if released != self.count:

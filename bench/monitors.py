@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from bench import other_agents
-from bench.measuring import BARE_PYTHON, Table, compare, linear
+from bench.measuring import BARE_PYTHON, GROWTH_LIMIT, Table, compare, linear
 from bench.surroundings import AGENTS, mailman_in_order
 
 FEW, SOME, MANY = 10, 10_000, 100_000
@@ -61,7 +61,7 @@ def growth(table: Table, top: Path, agents: Path) -> None:
         janitors = [each[AGENTS[2]].processor_seconds for each in (few, some, many)]
         table.ratio(
             f"{AGENTS[2]}, added by {MANY:,} locks", f"{MANY // SOME} × by {SOME:,}", "cpu ms",
-            linear(*janitors, MANY // SOME), 1.25,
+            linear(*janitors, MANY // SOME), GROWTH_LIMIT,
         )
     for name in ("few", "some", "many"):
         shutil.rmtree(top / name)

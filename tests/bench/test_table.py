@@ -27,6 +27,12 @@ def test_growth_is_told_from_what_every_run_costs() -> None:
     assert linear(few.__next__, some.__next__, many.__next__, 10).ratio == 1.0
 
 
+def test_growth_is_told_from_the_rounds_that_nothing_disturbed() -> None:
+    few = chain([1.0, 1.0], repeat(1.5))
+    some, many = chain([1.5], repeat(2.0)), chain([9.0, 6.0], repeat(9.0))
+    assert linear(few.__next__, some.__next__, many.__next__, 10).ratio == 1.0
+
+
 @pytest.mark.parametrize("limit, verdict", [(1.5, "ok"), (1.49, "MISSED"), (None, "")])
 def test_limit_that_is_broken_is_said(limit: float | None, verdict: str) -> None:
     table = Table()
