@@ -8,7 +8,7 @@
 #   make demo            watch a two-node cluster lose its active node in the middle of traffic
 #   make pictures        draw docs/*.svg anew; the failover is a real one (root)
 #   make bench [WRITE=docs/bench.md] [PARTS=level-0]   what the agents cost, beside others (root)
-#   make bench-failover [ROUNDS=3]   what a failover adds to Mailman's own cold start (root)
+#   make bench-failover [ROUNDS=9]   what a failover adds to Mailman's own cold start (root)
 #   make model           the lock protocol in every interleaving, its mutants (spin), and 1,000 runs
 #                        of the model on real files (root)
 #   make histories [N=500] [SEED=1] [MUTANT=]   random histories of the lock library (root)

@@ -1,7 +1,8 @@
 """Process 1 of a node: makes /run, collects the log, starts the cluster, reaps orphans.
 
-Called with `yes` or `no`: whether corosync and pacemakerd are to be started. They are not started
-again when they end: a cluster node whose corosync is gone is for the others to fence.
+Called with `yes` or `no`: whether corosync and pacemakerd are to be started. As the packages' units
+say, a pacemakerd that failed is started again after a second, and adopts the daemons it finds;
+corosync is not: a cluster node that has lost it is for the others to fence.
 """
 
 from __future__ import annotations
@@ -58,20 +59,28 @@ def start(*command: str) -> subprocess.Popen[bytes]:
         )
 
 
-def reap(log: TextIO) -> None:
-    """Collect every child that ended; say so when it was a service of the cluster."""
+def reap(log: TextIO) -> bool:
+    """Collect every child that ended; say so when it was a service of the cluster. Whether
+    pacemakerd failed beside a corosync that lives."""
+    failed = False
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return
+            pid = 0
         if pid == 0:
-            return
+            return failed and "corosync" in SERVICES.values()
         if pid in SERVICES:
-            log.write(f"init: {SERVICES.pop(pid)} ended with status {status}\n")
+            name = SERVICES.pop(pid)
+            log.write(f"init: {name} ended with status {status}\n")
+            failed = failed or (name == "pacemakerd" and status not in ON_PURPOSE)
 
 
 SERVICES: dict[int, str] = {}  # pid → name
+
+# Wait statuses after which the unit leaves pacemakerd alone: 0, and exit status 100, which is its
+# own for "do not start me again".
+ON_PURPOSE = (0, 100 << 8)
 
 
 def main() -> None:
@@ -84,8 +93,13 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     with open(LOG, "a", buffering=1, encoding="utf-8", errors="backslashreplace") as log:
         waiting = [("corosync", "-f"), ("pacemakerd",)] if sys.argv[1] == "yes" else []
+        not_before = 0.0
         while True:
-            if waiting and (not SERVICES or corosync_answers()):
+            if (
+                waiting
+                and time.monotonic() >= not_before
+                and (not SERVICES or corosync_answers())
+            ):
                 command = waiting.pop(0)
                 SERVICES[start(*command).pid] = command[0]
             sources = [receiver.fileno(), wake_read]
@@ -96,7 +110,8 @@ def main() -> None:
                 message = receiver.recv(65536).decode("utf-8", "backslashreplace")
                 text = message.rstrip("\n\0")
                 log.write(f"{time.time():.3f} {text}\n")
-            reap(log)
+            if reap(log):
+                waiting, not_before = [("pacemakerd",)], time.monotonic() + 1
 
 
 def corosync_answers() -> bool:

@@ -1,6 +1,6 @@
 """The lab itself: nodes apart from the host and from each other's labs, and nothing left behind.
 
-No cluster runs in these nodes; they are only booted.
+In most of these nodes no cluster runs; they are only booted.
 """
 
 from __future__ import annotations
@@ -144,6 +144,23 @@ def test_fence_agent_refuses_an_unknown_node(nodes_on: Lab) -> None:
 
 
 # ------------------------------------------------------------------ several labs, and none
+
+
+def test_pacemakerd_that_was_killed_is_there_again() -> None:
+    """As its package's unit has it; Pacemaker 3's tools do nothing on a node without it."""
+    with Lab(f"killed-{os.getpid()}", suite="trixie", site="dummies") as lab:
+        lab.wait_members()
+        before = lab.run("n1", ["pidof", "pacemakerd"]).stdout
+        others = lab.run("n1", ["pidof", "pacemaker-controld"]).stdout
+        lab.run("n1", ["kill", "-KILL", before.strip()])
+
+        def again() -> bool:
+            return lab.run("n1", ["crm_mon", "-1"], check=False).returncode == 0
+
+        lab.wait_until("crm_mon answers on n1", again, 20)
+        assert lab.run("n1", ["pidof", "pacemakerd"]).stdout != before
+        assert lab.run("n1", ["pidof", "pacemaker-controld"]).stdout == others
+        assert not [event for event in lab.events() if event["event"] == "fenced"]
 
 
 def test_labs_do_not_see_each_other(nodes_on: Lab) -> None:
