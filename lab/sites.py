@@ -140,8 +140,9 @@ class Site(ABC):
         """File names of the master lock, and of the claim file of that master on that host."""
 
     def prepare_local_start(self, lab: Lab, node: str) -> None:
-        """Make a start by hand possible on a node that has not mounted the share."""
-        lab.run(node, ["test", "-d", self.mount_point])
+        """Make a start by hand possible on a node that has not mounted the share. An earlier fault
+        may have closed the bare mount point to Mailman."""
+        lab.run(node, ["chmod", "755", self.mount_point])
 
     def clear_local_start(self, lab: Lab, node: str) -> None:  # noqa: B027  nothing to do for most
         """Take back what `prepare_local_start` did; what it started must have ended."""

@@ -18,6 +18,7 @@ import pytest
 
 from lab.client import CHECKOUT, STATE_ROOT, Lab, overlapping
 from lab.image import image_path
+from lab.sites import Mailman3
 
 SUITE = "bookworm"
 
@@ -161,6 +162,13 @@ def test_pacemakerd_that_was_killed_is_there_again() -> None:
         assert lab.run("n1", ["pidof", "pacemakerd"]).stdout != before
         assert lab.run("n1", ["pidof", "pacemaker-controld"]).stdout == others
         assert not [event for event in lab.events() if event["event"] == "fenced"]
+
+
+def test_start_by_hand_is_possible_where_a_fault_has_closed_the_mount_point(nodes_on: Lab) -> None:
+    site = Mailman3()
+    nodes_on.run("n1", ["chmod", "000", site.mount_point])
+    site.prepare_local_start(nodes_on, "n1")
+    nodes_on.run("n1", ["runuser", "-u", "list", "--", "mkdir", f"{site.mount_point}/templates"])
 
 
 def test_labs_do_not_see_each_other(nodes_on: Lab) -> None:
