@@ -138,7 +138,6 @@ def sweeps(table: Table, agents: Path) -> None:
                 f"releases {size:,} locks", "mv", "ms",
                 compare(releasing[size].release, releasing[size].move, 3),
             )
-        # From a thousand on: some of the file system's own work comes in between.
         least, _, middle, most = (releasing[size].processor_seconds for size in RELEASES)
         table.ratio(
             f"releasing: added by {RELEASES[3]:,} locks", f"10 × by {RELEASES[2]:,}", "cpu ms",

@@ -105,9 +105,8 @@ def compare(
     return of_pairs([(one(), other()) for _ in range(rounds + 1)][1:])
 
 
-#: What grew with the square would read 10. Ten times as many names no longer fit the processor's
-#: caches, so that what grows with their number reads a little more than 1.
-GROWTH_LIMIT = 1.5
+#: What `linear` may read. What grew with the square would read 10.
+GROWTH_LIMIT = 1.25
 
 
 def linear(

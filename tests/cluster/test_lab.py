@@ -106,6 +106,30 @@ def test_command_that_takes_too_long_is_ended_in_the_node(nodes_on: Lab) -> None
     assert not any("sleep" in each.command_line for each in nodes_on.processes("n1"))
 
 
+def test_start_by_hand_is_possible_where_a_fault_has_closed_the_mount_point(nodes_on: Lab) -> None:
+    site = Mailman3()
+    nodes_on.run("n1", ["chmod", "000", site.mount_point])
+    site.prepare_local_start(nodes_on, "n1")
+    nodes_on.run("n1", ["runuser", "-u", "list", "--", "mkdir", f"{site.mount_point}/templates"])
+
+
+def test_pacemakerd_that_was_killed_is_there_again() -> None:
+    """As its package's unit has it; Pacemaker 3's tools do nothing on a node without it."""
+    with Lab(f"killed-{os.getpid()}", suite="trixie", site="dummies") as lab:
+        lab.wait_members()
+        before = lab.run("n1", ["pidof", "pacemakerd"]).stdout
+        others = lab.run("n1", ["pidof", "pacemaker-controld"]).stdout
+        lab.run("n1", ["kill", "-KILL", before.strip()])
+
+        def again() -> bool:
+            return lab.run("n1", ["crm_mon", "-1"], check=False).returncode == 0
+
+        lab.wait_until("crm_mon answers on n1", again, 20)
+        assert lab.run("n1", ["pidof", "pacemakerd"]).stdout != before
+        assert lab.run("n1", ["pidof", "pacemaker-controld"]).stdout == others
+        assert not [event for event in lab.events() if event["event"] == "fenced"]
+
+
 # ------------------------------------------------------------------ fencing
 
 
@@ -145,30 +169,6 @@ def test_fence_agent_refuses_an_unknown_node(nodes_on: Lab) -> None:
 
 
 # ------------------------------------------------------------------ several labs, and none
-
-
-def test_pacemakerd_that_was_killed_is_there_again() -> None:
-    """As its package's unit has it; Pacemaker 3's tools do nothing on a node without it."""
-    with Lab(f"killed-{os.getpid()}", suite="trixie", site="dummies") as lab:
-        lab.wait_members()
-        before = lab.run("n1", ["pidof", "pacemakerd"]).stdout
-        others = lab.run("n1", ["pidof", "pacemaker-controld"]).stdout
-        lab.run("n1", ["kill", "-KILL", before.strip()])
-
-        def again() -> bool:
-            return lab.run("n1", ["crm_mon", "-1"], check=False).returncode == 0
-
-        lab.wait_until("crm_mon answers on n1", again, 20)
-        assert lab.run("n1", ["pidof", "pacemakerd"]).stdout != before
-        assert lab.run("n1", ["pidof", "pacemaker-controld"]).stdout == others
-        assert not [event for event in lab.events() if event["event"] == "fenced"]
-
-
-def test_start_by_hand_is_possible_where_a_fault_has_closed_the_mount_point(nodes_on: Lab) -> None:
-    site = Mailman3()
-    nodes_on.run("n1", ["chmod", "000", site.mount_point])
-    site.prepare_local_start(nodes_on, "n1")
-    nodes_on.run("n1", ["runuser", "-u", "list", "--", "mkdir", f"{site.mount_point}/templates"])
 
 
 def test_labs_do_not_see_each_other(nodes_on: Lab) -> None:

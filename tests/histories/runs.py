@@ -18,7 +18,7 @@ from tests.histories import machine
 from tests.histories.machine import BOUNDARIES, NEVER_REACHED, Tally
 from tests.histories.scenarios import SCENARIOS
 from tests.histories.site import Forge
-from tests.memory_directory import memory_directory
+from tests.private_directory import private_directory
 
 #: Histories that one process plays before it begins anew.
 BATCH = 50
@@ -65,7 +65,7 @@ class Run:
 
 def space() -> AbstractContextManager[Path]:
     """A private directory; what is still under way in it when it goes is ended with the run."""
-    return memory_directory("mailman-ha-histories-", lenient=True)
+    return private_directory("mailman-ha-histories-", lenient=True)
 
 
 @contextmanager

@@ -18,13 +18,13 @@ from mailman_ha.locks.grammar import FORMAT_3, FORMAT_21
 from tests.installations import test_user
 from tests.locks.peer import Peer
 from tests.locks.share import Share
-from tests.memory_directory import memory_directory
+from tests.private_directory import private_directory
 
 
 @pytest.fixture(scope="session")
 def lock_space() -> Iterator[Path]:
     """A directory that Mailman's user may enter: these tests make some ten thousand small files."""
-    with memory_directory("mailman-ha-locks-") as space:
+    with private_directory("mailman-ha-locks-") as space:
         yield space
 
 

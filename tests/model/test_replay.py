@@ -22,9 +22,9 @@ from mailman_ha.locks.grammar import FORMAT_3, FORMAT_21
 from model.__main__ import MUTANTS
 from model.trace import SCOPES, SELDOM, Trace, counterexample, distinct, labels, leading_to
 from tests.installations import test_user
-from tests.memory_directory import memory_directory
 from tests.model.broken_library import ALIKE, OTHERS
 from tests.model.player import Played, Task
+from tests.private_directory import private_directory
 
 TRACES = int(os.environ.get("MODEL_TRACES", "200"))
 
@@ -49,7 +49,7 @@ pytestmark = [
 @pytest.fixture(scope="session")
 def space() -> Iterator[Path]:
     """A directory that Mailman's user may enter."""
-    with memory_directory("mailman-ha-model-") as place:
+    with private_directory("mailman-ha-model-") as place:
         yield place
 
 

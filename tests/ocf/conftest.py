@@ -7,18 +7,19 @@ import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import mailman_ha
 import pytest
 
+from tests.private_directory import DISK, private_directory
+
 PREFIX = "ocf-exit-reason:"
 _HERE = Path(__file__).parent
-_TREE_PREFIX = "mailman-ha-example-agent-"
 
 
 @dataclass(frozen=True)
@@ -126,26 +127,19 @@ class ExampleAgent:
         return (self.state_dir / "example-res").exists()
 
 
-def _sweep_trees_of_killed_runs() -> None:
-    for tree in Path(tempfile.gettempdir()).glob(_TREE_PREFIX + "*"):
-        owner = tree.name[len(_TREE_PREFIX) :].partition("-")[0]
-        if owner.isdigit() and not Path("/proc", owner).exists():
-            shutil.rmtree(tree, ignore_errors=True)
-
-
-def build_tree() -> Path:
-    """Copy agent and library where user nobody can read them too, and compile them."""
-    tree = Path(tempfile.mkdtemp(prefix=f"{_TREE_PREFIX}{os.getpid()}-"))
-    tree.chmod(0o755)
+@contextmanager
+def built_tree() -> Iterator[Path]:
+    """Agent and library where user nobody can read them too, compiled."""
     library = Path(mailman_ha.__file__).parent
     ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(library / "ocf", tree / "lib/mailman_ha/ocf", ignore=ignore)
-    shutil.copy(library / "__init__.py", tree / "lib/mailman_ha")
-    shutil.copytree(_HERE / "example_agent", tree / "example_agent", ignore=ignore)
-    shutil.copy(_HERE / "example", tree)
-    compile_with_system_python(tree)
-    subprocess.run(["chmod", "-R", "a+rX", str(tree)], check=True)
-    return tree
+    with private_directory("mailman-ha-example-agent-", DISK) as tree:
+        shutil.copytree(library / "ocf", tree / "lib/mailman_ha/ocf", ignore=ignore)
+        shutil.copy(library / "__init__.py", tree / "lib/mailman_ha")
+        shutil.copytree(_HERE / "example_agent", tree / "example_agent", ignore=ignore)
+        shutil.copy(_HERE / "example", tree)
+        compile_with_system_python(tree)
+        subprocess.run(["chmod", "-R", "a+rX", str(tree)], check=True)
+        yield tree
 
 
 def compile_with_system_python(tree: Path) -> None:
@@ -156,10 +150,8 @@ def compile_with_system_python(tree: Path) -> None:
 @pytest.fixture(scope="session")
 def agent_tree() -> Iterator[Path]:
     """A directory with the agent and the library, readable for everybody."""
-    _sweep_trees_of_killed_runs()
-    tree = build_tree()
-    yield tree
-    shutil.rmtree(tree)
+    with built_tree() as tree:
+        yield tree
 
 
 @pytest.fixture

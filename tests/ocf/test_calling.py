@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mailman_ha.ocf import codes
 
-from .conftest import ExampleAgent, build_tree
+from .conftest import ExampleAgent, built_tree
 
 TELLING_ACTIONS = ["meta-data", "usage", "help", "--help", "-h"]
 
@@ -28,13 +28,12 @@ def test_telling_actions_need_no_environment_and_no_rights(
 @pytest.fixture(scope="module")
 def tree_without_actions() -> Iterator[Path]:
     """An installation in which only the declaration can be imported."""
-    tree = build_tree()
-    for module in ("actions", "quick"):
-        (tree / f"example_agent/{module}.py").write_text("raise SystemExit(99)\n")
-    for module in ("log", "trace"):
-        assert (tree / f"lib/mailman_ha/ocf/{module}.py").exists()
-    yield tree
-    shutil.rmtree(tree)
+    with built_tree() as tree:
+        for module in ("actions", "quick"):
+            (tree / f"example_agent/{module}.py").write_text("raise SystemExit(99)\n")
+        for module in ("log", "trace"):
+            assert (tree / f"lib/mailman_ha/ocf/{module}.py").exists()
+        yield tree
 
 
 @pytest.mark.parametrize("action", TELLING_ACTIONS)

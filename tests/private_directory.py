@@ -1,4 +1,4 @@
-"""A private directory for very many small files: in memory where there is such a place.
+"""A directory of a test run's own that other users may enter, unlike pytest's.
 
 Whose it is has a lock of the kernel's on it, so that what a killed run has left is told from what a
 run in other namespaces of processes uses just now.
@@ -14,12 +14,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+DISK = Path(tempfile.gettempdir())
+
+#: For very many small files. Programs may not be allowed to run from there.
+MEMORY = Path("/dev/shm") if os.path.isdir("/dev/shm") else DISK
+
 
 @contextmanager
-def memory_directory(prefix: str, lenient: bool = False) -> Iterator[Path]:
+def private_directory(
+    prefix: str, parent: Path = MEMORY, lenient: bool = False
+) -> Iterator[Path]:
     """A directory that everybody may enter, whose name begins with `prefix`; those of killed runs
     are removed first. `lenient`: processes may still be at work in it when it is removed."""
-    parent = Path("/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir())
     with _opened(parent) as others:
         fcntl.flock(others, fcntl.LOCK_EX)  # nobody looks at a directory that is just being made
         for left in parent.glob(f"{prefix}*"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import sys
 import uuid
@@ -9,15 +11,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.memory_directory import memory_directory
+from tests.private_directory import private_directory
 
 USES = """
 import sys, time
-from tests.memory_directory import memory_directory
-with memory_directory(sys.argv[1]) as place:
+from tests.private_directory import private_directory
+with private_directory(sys.argv[1]) as place:
     print(place, flush=True)
     time.sleep(600)
 """
+
+
+def kill(user: subprocess.Popen[str], place: Path) -> None:
+    """Until the process in the other namespace, which is no child of ours, has let go as well."""
+    user.kill()
+    if place.is_dir():
+        descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.close(descriptor)
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["in use", "killed"])
@@ -34,13 +45,12 @@ def test_directory_of_a_run_is_removed_once_that_run_is_gone(killed: bool) -> No
         try:
             assert place.is_dir() and place.name.startswith(prefix)
             if killed:
-                other.kill()
-                assert other.stdout.read() == ""  # until the last that has it open is gone
-            with memory_directory(prefix) as own:
+                kill(other, place)
+            with private_directory(prefix) as own:
                 assert own.is_dir()
                 assert place.exists() != killed
         finally:
-            other.kill()
-    with memory_directory(prefix) as own:
+            kill(other, place)
+    with private_directory(prefix) as own:
         pass
     assert not own.exists() and not place.exists()
