@@ -34,6 +34,7 @@ PROCESSES = (
     "Mailman, older", "Mailman, same moment", "Mailman, younger",
     "stranger, older", "stranger, same moment", "stranger, younger",
 )
+BOOTS = ("before", "within", "after")
 STEPS = ("never", "before all", "between touch and fencing", "after all")
 
 
@@ -111,7 +112,7 @@ def cases(host: str, offset: float = 0.0) -> Iterator[Case]:
     """
     yes_no = (False, True)
     for situation in product(
-        yes_no, yes_no, MOMENTS, yes_no, yes_no, PROCESSES, ("before", "after"), STEPS
+        yes_no, yes_no, MOMENTS, yes_no, yes_no, PROCESSES, BOOTS, STEPS
     ):
         yield Case(host, *situation, offset=offset)
 
@@ -146,7 +147,7 @@ def records(case: Case, owner: Owner | None = None) -> tuple[Owner, float, Evide
         hosts={owner.host: kinds[case.host]} if case.host in kinds else {},
         processes=processes,
         now=here + 100.0,
-        booted_at=here + (FAR if case.booted == "after" else -1000.0),
+        booted_at={**moments, "before": here - 1000.0}[case.booted],
         clock_offset=case.offset,
         clock_uncertainty=UNCERTAINTY,
         clock_stepped_at=steps.get(case.stepped),

@@ -30,7 +30,7 @@ def test_every_situation_gets_the_state_that_the_design_gives_it(host: str) -> N
         if found.state != specified(case)
     ]
     assert not wrong, f"{len(wrong)} of them, the first: {wrong[0]}"
-    assert len(judged(host)) == 4096
+    assert len(judged(host)) == 6144
 
 
 @pytest.mark.parametrize("offset", [3600.0, -3600.0])
