@@ -85,6 +85,11 @@ MONITOR = {
     "claim is another inode": (
         replace(GOOD, lock=replace(HELD, claim=replace(CLAIM, inode=7))), (1, 1, 1)
     ),
+    "two claims of one lock": (
+        replace(GOOD, lock=replace(HELD, lock=replace(
+            HELD.lock, claims=(CLAIM.name, "master.lck|h|10|2"),
+        ))), (1, 1, 1)
+    ),
     "lock of another pid here": (replace(GOOD, lock=replace(HELD, holders=(77,))), (1, 1, 1)),
     "second master": (
         replace(GOOD, processes=MailmanProcesses((MASTER, process(20, "master")), RUNNERS)),
@@ -134,6 +139,12 @@ def test_monitor_says_what_the_snapshot_shows(
     outcome = judge.monitor(snapshot, (0, 10, 20)[number], 100)
     assert outcome.code == expected[number], outcome
     assert bool(outcome.reason) == (outcome.code not in (0, 7)) or outcome.code == 7
+
+
+def test_trouble_with_the_lock_is_said_also_where_nothing_runs() -> None:
+    snapshot = replace(MONITOR["nothing runs"][0], lock=MasterLock(trouble="EIO"))
+    outcome = judge.monitor(snapshot, 0, 100)
+    assert outcome.code == 7 and "EIO" in outcome.reason
 
 
 def test_queue_is_given_as_long_as_its_limit_after_a_start(
