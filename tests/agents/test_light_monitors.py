@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import posix
+import pwd
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -210,3 +213,43 @@ def test_janitors_light_monitor_leaves_other_hosts_waiters_and_oddities_to_the_f
     waiter.unlink()
     os.mkfifo(node.locks / "list.lock")
     assert not node.looks_well("janitor"), "a FIFO"
+
+
+@pytest.mark.parametrize("agent", LIGHT)
+def test_light_monitor_is_watched_before_it_touches_the_share(
+    node: Node, agent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a share that hangs would hang it without a word."""
+    happened: list[str] = []
+
+    def noted(opening: Callable[..., object]) -> Callable[..., object]:
+        def call(path: str, *more: object, **named: object) -> object:
+            if path.startswith(str(node.locks)):
+                happened.append("looked")
+            return opening(path, *more, **named)
+
+        return call
+
+    for opening in (posix.open, posix.scandir):
+        monkeypatch.setattr(posix, opening.__name__, noted(opening))
+    deadline = Deadline(20.0)
+    monkeypatch.setattr(deadline, "watch", lambda: happened.append("watched"))
+    assert LIGHT[agent](node.environ, deadline)
+    assert happened[0] == "watched" and "looked" in happened, happened
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("agent", LIGHT)
+def test_light_monitor_in_doubt_leaves_the_process_roots(node: Node, agent: str) -> None:
+    """The full monitor follows in the same process."""
+    nobody = pwd.getpwnam("nobody")
+    for file in node.directory.glob("*.state"):
+        text = file.read_text()
+        for kind, own in (("uid", nobody.pw_uid), ("gid", nobody.pw_gid)):
+            text = text.replace(f"{kind}={os.getuid()}\n", f"{kind}={own}\n")
+        file.write_text(text)
+    before = os.getresuid(), os.getresgid(), os.getgroups()
+    (node.locks / node.master_lock).unlink()
+    with suppress(OSError):
+        assert not node.looks_well(agent)
+    assert (os.getresuid(), os.getresgid(), os.getgroups()) == before

@@ -29,7 +29,7 @@ inode = os.stat(claim).st_ino
 installation = SimpleNamespace(answer=SimpleNamespace(var_dir=top), lock_dir=locks)
 for options in ("rw", "ro"):
     subprocess.run(["mount", "-o", "remount," + options, top], check=True)
-    print(options, last_seen.still_holds(claim, inode, os.getuid(), os.getgid()))
+    print(options, last_seen.still_holds(claim, inode))
     print(site.share_unusable(installation))
     print(site.share_missing(installation))
 """

@@ -21,10 +21,11 @@ FLOORS = (
 )
 FLOOR_OF = {layer: number for number, floor in enumerate(FLOORS) for layer in floor}
 
-#: Each of these costs a monitor as much as a good part of starting Python.
+#: Each of these costs a monitor a good part of starting Python (`__future__` a fortieth, and it
+#: buys nothing but unquoted types).
 TOO_DEAR = (
     "os", "typing", "dataclasses", "enum", "re", "json", "subprocess", "logging", "socket",
-    "argparse", "signal", "psutil",
+    "argparse", "signal", "psutil", "__future__",
 )
 
 #: Where alone a package for looks is imported: the others must run without it.

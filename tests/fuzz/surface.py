@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -88,10 +89,18 @@ def look_lightly(
     quick_monitor: Callable[[dict[str, str], Deadline], bool], environ: dict[str, str]
 ) -> None:
     """A light monitor settles it, or leaves it to the full one, as `ocf.runtime` has it."""
+    before = os.geteuid(), os.getegid(), os.getgroups()
+    settled = False
     try:
         settled = quick_monitor(environ, Deadline(20))
     except (KeyError, ValueError, OverflowError, OSError):
         return
+    finally:
+        if settled:  # then the process would have ended
+            os.seteuid(before[0])
+            os.setegid(before[1])
+            os.setgroups(before[2])
+        assert (os.geteuid(), os.getegid(), os.getgroups()) == before
     assert isinstance(settled, bool)
 
 

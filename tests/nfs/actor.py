@@ -151,9 +151,7 @@ class Actor(peer.Actor):
         light monitors' look at the claim file."""
         return {
             "holding": self._held.is_ours(),
-            "monitor": last_seen.still_holds(
-                self.claim_path(), self._held.inode, USER.uid, USER.gid
-            ),
+            "monitor": last_seen.still_holds(self.claim_path(), self._held.inode),
         }
 
     def watch(self, path: str, seconds: float) -> float:

@@ -194,9 +194,9 @@ def _in_a_child(act: str) -> tuple[int, bytes]:
     program = (
         "import time, sys, os\n"
         "from mailman_ha.ocf.deadline import Deadline\n"
-        "deadline = Deadline(0.5)\n"
-        "deadline.watch(lambda reason: b'last words: ' + reason.encode())\n"
-        "deadline.watch(lambda reason: b'never said')\n" + act
+        "deadline = Deadline(0.5, lambda reason: b'last words: ' + reason.encode())\n"
+        "deadline.watch()\n"
+        "deadline.watch()\n" + act
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

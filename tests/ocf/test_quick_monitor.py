@@ -22,7 +22,6 @@ QUICK_IMPORTS = {
     "gc",
     "example_agent",
     "example_agent.quick",
-    "__future__",
 }
 
 

@@ -4,8 +4,6 @@ On the light monitor's path, where reading JSON would cost as much as starting P
 tenth of that (facts, section 8). The state directory is root's, and a reboot empties it.
 """
 
-from __future__ import annotations
-
 import posix
 import sys
 
@@ -28,7 +26,7 @@ def path(state_dir: str, agent_name: str, instance: str, kind: str = "state") ->
     return f"{state_dir}/{agent_name}-{instance.replace('/', '_')}.{kind}"
 
 
-def of_instance(environ: Mapping[str, str], agent_name: str) -> dict[str, str] | None:
+def of_instance(environ: "Mapping[str, str]", agent_name: str) -> "dict[str, str] | None":
     """What `agent_name` keeps of the resource that the environment is about; None as `read`."""
     return read(
         path(
@@ -38,7 +36,7 @@ def of_instance(environ: Mapping[str, str], agent_name: str) -> dict[str, str] |
     )
 
 
-def read(file_path: str) -> dict[str, str] | None:
+def read(file_path: str) -> "dict[str, str] | None":
     """The values in the file; None where there is no file, or one that holds zeros: a crash may
     leave those, and no name or number has any."""
     try:
@@ -64,7 +62,7 @@ def number(text: str, greatest: int = (1 << 64) - 1) -> int:
     return int(text)
 
 
-def write(file_path: str, values: Mapping[str, object]) -> None:
+def write(file_path: str, values: "Mapping[str, object]") -> None:
     """Write `values` in one step. With a newline in one of them nothing could be read back, so
     then the file is removed instead."""
     text = "".join(f"{name}={value}\n" for name, value in values.items())

@@ -257,14 +257,14 @@ def _call(options: argparse.Namespace, keep_log: bool) -> Iterator[Call]:
     from mailman_ha.ocf.call import Call
     from mailman_ha.ocf.deadline import Deadline
 
-    deadline = Deadline(options.timeout)
     command = options.command
 
     def last_words(lateness: str) -> bytes:
         text = lateness.replace("give the operation a longer timeout", "give a longer --timeout")
         return f"mailman-ha {command}: {text}\n".encode("utf-8", "backslashreplace")
 
-    deadline.watch(last_words)
+    deadline = Deadline(options.timeout, last_words)
+    deadline.watch()
     state_dir = environment.state_directory(os.environ)
     copy = "" if os.access(state_dir, os.W_OK) else _copy_of(state_dir)
     if copy:

@@ -4,12 +4,8 @@ That is all a light monitor looks at. It runs every few seconds on every node, s
 stands on `posix` alone: `os` would cost it a tenth of starting Python, and so would records.
 """
 
-from __future__ import annotations
-
 import posix
 import time
-
-from mailman_ha.evidence.user_identity import ActingAs
 
 #: Clock ticks in a second.
 TICKS = posix.sysconf("SC_CLK_TCK")
@@ -45,7 +41,7 @@ def is_alive(pid: int, started_ticks: int) -> bool:
     return bool(fields) and int(fields[19]) == started_ticks and fields[0] not in ENDED
 
 
-def running_since(pid: int) -> float | None:
+def running_since(pid: int) -> "float | None":
     """When the process started, in seconds since the epoch by the clock as it is set now; None
     where there is no such process, or only a zombie."""
     fields = stat_fields(pid)
@@ -72,32 +68,29 @@ def booted_at() -> float:
     return booted
 
 
-def still_holds(claim: str, inode: int, uid: int, gid: int) -> bool:
+def still_holds(claim: str, inode: int) -> bool:
     """Whether the claim file at the path `claim` is still `inode` with two links.
 
-    Ownership is asked of the holder's own claim file, opened and fstat'ed as Mailman's user. That
-    is right at once over NFS, where the lock file's name may be stale for 45 s (facts, section 6),
-    if the directory is opened first: a release moves lock and claim, and an NFS client asks only
-    then whether the claim's name is still there.
+    Ownership is asked of the holder's own claim file, opened and fstat'ed (as Mailman's user, who
+    the caller is). That is right at once over NFS, where the lock file's name may be stale for
+    45 s (facts, section 6), if the directory is opened first: a release moves lock and claim, and
+    an NFS client asks only then whether the claim's name is still there.
 
     A claim on a file system that has become read-only (as ext4 does after an error) is no use to
     its holder, who can neither refresh it nor queue a message; the full monitor says so.
     """
     try:
-        with ActingAs(uid, gid):
-            directory = claim.rpartition("/")[0]
-            posix.close(
-                posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-            )
-            file = posix.open(
-                claim, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
-            )
-            try:
-                status = posix.fstat(file)
-                if posix.fstatvfs(file).f_flag & posix.ST_RDONLY:
-                    return False
-            finally:
-                posix.close(file)
+        directory = claim.rpartition("/")[0]
+        posix.close(posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC))
+        file = posix.open(
+            claim, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
+        )
+        try:
+            status = posix.fstat(file)
+            if posix.fstatvfs(file).f_flag & posix.ST_RDONLY:
+                return False
+        finally:
+            posix.close(file)
     except OSError:
         return False
     return (

@@ -6,8 +6,6 @@ afterwards. Only the effective ids change: the process stays root's and regains 
 On the monitors' light path, so on `posix` alone (see `ocf.runtime`).
 """
 
-from __future__ import annotations
-
 import posix
 
 TYPE_CHECKING = False
@@ -26,7 +24,7 @@ class ActingAs:
         self._gid = gid
         self._groups: list[int] | None = None
 
-    def __enter__(self) -> ActingAs:
+    def __enter__(self) -> "ActingAs":
         if posix.geteuid() == 0 and self._uid != 0:
             self._groups = posix.getgroups()
             self._saved_gid = posix.getegid()
@@ -39,11 +37,18 @@ class ActingAs:
                 raise
         return self
 
+    def keep(self) -> None:
+        """Stay this user when the block ends: for a process that has nothing more to do.
+
+        Each change is told to every thread (nptl(7)), so where a watchdog runs it is dear.
+        """
+        self._groups = None
+
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
+        kind: "type[BaseException] | None",
+        value: "BaseException | None",
+        trace: "TracebackType | None",
     ) -> None:
         if self._groups is not None:
             posix.seteuid(0)

@@ -9,8 +9,6 @@ opened to block, nothing read beyond :data:`CONTENT_LIMIT` bytes, and a path fou
 never opened.
 """
 
-from __future__ import annotations
-
 import posix as os  # a light monitor comes here, to which `os` would be dear (ocf.runtime)
 import sys
 
@@ -69,11 +67,11 @@ class OrphanClaim:
     name: str
     inode: int
     readings: tuple[tuple[str, tuple[Owner, ...]], ...]
-    twins: tuple[OrphanClaim, ...] = ()
+    twins: "tuple[OrphanClaim, ...]" = ()
 
     def __init__(
         self, name: str, inode: int, readings: tuple[tuple[str, tuple[Owner, ...]], ...],
-        twins: tuple[OrphanClaim, ...] = (),
+        twins: "tuple[OrphanClaim, ...]" = (),
     ) -> None:
         fields = self.__dict__
         fields["name"] = name
@@ -110,7 +108,7 @@ class LockDirectory:
     odd: tuple[str, ...] = ()
     ignored: int = 0
 
-    def lock(self, name: str) -> LockFile | None:
+    def lock(self, name: str) -> "LockFile | None":
         """The lock called `name`, if the listing held it."""
         for lock in self.locks:
             if lock.name == name:
@@ -178,7 +176,7 @@ def read(path: str, format: str, master_lock: str) -> LockDirectory:
     return LockDirectory(path, tuple(locks), tuple(orphans), tuple(odd), ignored)
 
 
-def _pair(format: str, inode: int, names: list[str], master_lock: str) -> LockFile | None:
+def _pair(format: str, inode: int, names: list[str], master_lock: str) -> "LockFile | None":
     """Which of `names`, all on one inode, is the lock and which are its claims.
 
     None where no name is a lock's. Names that are neither stay out of `claims`, which
@@ -252,7 +250,7 @@ class Inspection:
     def changed_at(self) -> float:
         return self.changed_ns / 1e9
 
-    def named_claim(self) -> str | None:
+    def named_claim(self) -> "str | None":
         """The base name of the claim file that the content names; None where it names none.
 
         Mailman itself looks at the base name only (contract 1.3, state L).

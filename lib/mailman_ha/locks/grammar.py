@@ -15,8 +15,6 @@ HOST may hold dots and all-digit labels, so a 2.1 name can be read in two ways. 
 here returns *all* readings; whoever judges must find each of them dead.
 """
 
-from __future__ import annotations
-
 from mailman_ha.ocf.record import record
 
 FORMAT_21 = "2.1"

@@ -5,13 +5,11 @@ only "Timed Out".  So an agent ends before, and says what it was waiting for.  L
 monitor has a watchdog too, so `posix` is used where `os` would cost a millisecond.
 """
 
-from __future__ import annotations
-
 import _thread
 import posix
 import time
 
-from mailman_ha.ocf.environment import meta_number
+from mailman_ha.ocf.environment import exit_reason_line, meta_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,9 +40,15 @@ class Deadline:
     half a margin later, so that an action which can still speak is heard first.
     """
 
-    def __init__(self, timeout: float) -> None:
-        """Start to count now.  `timeout` is in seconds."""
+    def __init__(
+        self, timeout: float, last_words: "Callable[[str], bytes] | None" = None
+    ) -> None:
+        """Start to count now.  `timeout` is in seconds.
+
+        `last_words` makes of `lateness` what the watchdog writes; without it there is none.
+        """
         self.timeout = timeout
+        self._words = last_words
         self._started = time.monotonic()
         self._doing = ""
         self._at_expiry: list[Callable[[], object]] = []
@@ -54,16 +58,18 @@ class Deadline:
 
     @classmethod
     def from_environment(
-        cls, environ: Mapping[str, str], action: str, default: float | None = None
-    ) -> Deadline:
-        """Take the timeout Pacemaker gives (CRM_meta_timeout, milliseconds).
+        cls, environ: "Mapping[str, str]", action: str, default: "float | None" = None
+    ) -> "Deadline":
+        """Take the timeout Pacemaker gives (CRM_meta_timeout, milliseconds); the last words are an
+        exit reason.
 
         Without one, as by hand: `default` (seconds), or what is usual for the action.
         """
         given = meta_number(environ, "timeout")
-        if given:
-            return cls(given / 1000)
-        return cls(usual_timeout(action) if default is None else default)
+        usual = usual_timeout(action) if default is None else default
+        return cls(
+            given / 1000 if given else usual, lambda reason: exit_reason_line(environ, reason)
+        )
 
     def __repr__(self) -> str:
         return f"<Deadline of {self.timeout:g} s, {self.remaining():.1f} s left>"
@@ -115,7 +121,7 @@ class Deadline:
             + "; find out what hangs there, or give the operation a longer timeout"
         )
 
-    def at_expiry(self, act: Callable[[], object]) -> Callable[[], None]:
+    def at_expiry(self, act: "Callable[[], object]") -> "Callable[[], None]":
         """Have the watchdog call `act` before it ends the process: to kill a child, say.
 
         It runs in the watchdog's thread, must not block, and its errors are ignored.  Returns a
@@ -129,17 +135,17 @@ class Deadline:
 
         return take_back
 
-    def watch(self, last_words: Callable[[str], bytes]) -> None:
-        """Start the watchdog; once is enough, a second call changes nothing.
+    def watch(self) -> None:
+        """Start the watchdog, if it has words; once is enough, a second call changes nothing.
 
         When the main thread has not called `finish` half a margin after the deadline, stuck in a
-        system call as it may be, the watchdog writes `last_words(self.lateness())` to stderr and
-        ends the process with code 1.
+        system call as it may be, the watchdog writes its last words to stderr and ends the process
+        with code 1.
         """
-        if self._called_off is None:
+        if self._called_off is None and self._words is not None:
             self._called_off = _thread.allocate_lock()
             self._called_off.acquire()
-            _thread.start_new_thread(self._strike_when_late, (self._called_off, last_words))
+            _thread.start_new_thread(self._strike_when_late, (self._called_off, self._words))
 
     def finish(self) -> None:
         """Call the watchdog off: from here on the last word is the caller's.
@@ -153,7 +159,7 @@ class Deadline:
                 self._called_off.release()
 
     def _strike_when_late(
-        self, called_off: _thread.LockType, last_words: Callable[[str], bytes]
+        self, called_off: _thread.LockType, last_words: "Callable[[str], bytes]"
     ) -> None:
         while True:
             ends = self._started + self.timeout - margin(self.timeout) / 2

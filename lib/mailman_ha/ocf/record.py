@@ -13,8 +13,6 @@ by value, and says what it holds when printed.  `replace` makes a changed copy. 
 is called when all fields are there: the place to check them.
 """
 
-from __future__ import annotations
-
 import sys
 
 TYPE_CHECKING = False
@@ -32,7 +30,7 @@ else:
         return lambda decorator: decorator
 
 
-def _annotations(cls: type[Any]) -> dict[str, Any]:
+def _annotations(cls: "type[Any]") -> "dict[str, Any]":
     """The class's own annotations: before Python 3.10 the attribute may be a base's."""
     if sys.version_info >= (3, 10):
         return cls.__annotations__
@@ -40,7 +38,7 @@ def _annotations(cls: type[Any]) -> dict[str, Any]:
     return own
 
 
-def _init(self: Any, *positional: Any, **named: Any) -> None:
+def _init(self: "Any", *positional: "Any", **named: "Any") -> None:
     fields: tuple[str, ...] = self.__record_fields__
     title = type(self).__name__
     if len(positional) > len(fields):
@@ -68,34 +66,34 @@ def _init(self: Any, *positional: Any, **named: Any) -> None:
         check()
 
 
-def _values(instance: Any) -> tuple[Any, ...]:
+def _values(instance: "Any") -> "tuple[Any, ...]":
     held = instance.__dict__
     return tuple(held[name] for name in instance.__record_fields__)
 
 
-def _eq(self: Any, other: object) -> Any:
+def _eq(self: "Any", other: object) -> "Any":
     if type(other) is not type(self):
         return NotImplemented
     return _values(self) == _values(other)
 
 
-def _hash(self: Any) -> int:
+def _hash(self: "Any") -> int:
     return hash((type(self), _values(self)))
 
 
-def _repr(self: Any) -> str:
+def _repr(self: "Any") -> str:
     shown = ", ".join(f"{name}={self.__dict__[name]!r}" for name in self.__record_fields__)
     return f"{type(self).__name__}({shown})"
 
 
-def _refuse_change(self: Any, name: str, *_value: Any) -> NoReturn:
+def _refuse_change(self: "Any", name: str, *_value: "Any") -> "NoReturn":
     raise AttributeError(
         f"{type(self).__name__} is a frozen record: {name!r} stays as it is; use replace()"
     )
 
 
 @dataclass_transform(frozen_default=True)
-def record(cls: _Class) -> _Class:
+def record(cls: "_Class") -> "_Class":
     """Make a class with annotations a frozen record; a base that is a record lends its fields.
 
     Raises TypeError for a default that could be changed in place and for a field without a
@@ -134,7 +132,7 @@ def record(cls: _Class) -> _Class:
     return cls
 
 
-def replace(original: _Record, **changes: Any) -> _Record:
+def replace(original: "_Record", **changes: "Any") -> "_Record":
     """Copy a record with some fields changed.  Raises TypeError for a field it does not have."""
     held: dict[str, Any] = dict(original.__dict__)
     held.update(changes)

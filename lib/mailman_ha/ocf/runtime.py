@@ -6,8 +6,6 @@ not settle it.  Nothing is imported here but what such a look needs: no `os`, no
 log.
 """
 
-from __future__ import annotations
-
 import gc
 import posix
 import sys
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-def main(agent_name: str, module_name: str) -> NoReturn:
+def main(agent_name: str, module_name: str) -> "NoReturn":
     """Be the agent: run the action of the command line and end the process with its exit code.
 
     The process ends without the interpreter's own clean-up, which costs a fifth of a quick
@@ -48,28 +46,32 @@ def process_environment() -> dict[str, str]:
     }
 
 
-def run(agent_name: str, module_name: str, argv: Sequence[str], environ: Mapping[str, str]) -> int:
+def run(
+    agent_name: str, module_name: str, argv: "Sequence[str]", environ: "Mapping[str, str]"
+) -> int:
     """Carry out the action `argv[1]` names and return its exit code; further words are ignored.
 
     `module_name` is the agent's package.  Its modules: `declaration` (DECLARATION), `actions` (a
     function for each action: `start(call) -> Outcome`, `reload_agent`, ...), and, if it wants to
     be asked first, `quick`: `quick_monitor(environ, deadline) -> bool`.
 
-    A quick monitor's True is final: all is well.  With False or an exception the action is carried
-    out in full, as only that can say what is wrong.
+    A quick monitor's True is final: all is well, and the process may be left as Mailman's user.
+    With False or an exception the action is carried out in full, as only that can say what is
+    wrong.  It starts the watchdog itself, before it touches what may hang, but not before it has
+    become Mailman's user: with a second thread that costs a twentieth of a bare Python.
     """
     action = argv[1] if len(argv) > 1 else ""
     deadline = Deadline.from_environment(environ, action)
-    deadline.watch(lambda reason: environment.exit_reason_line(environ, reason))
     if _quick_look_will_do(action, environ) and _quick_look(module_name, environ, deadline):
         deadline.finish()
         return 0
+    deadline.watch()
     from mailman_ha.ocf.dispatch import dispatch
 
     return dispatch(agent_name, module_name, action, environ, deadline)
 
 
-def _quick_look_will_do(action: str, environ: Mapping[str, str]) -> bool:
+def _quick_look_will_do(action: str, environ: "Mapping[str, str]") -> bool:
     return (
         action == "monitor"
         and not environment.is_probe(environ, action)
@@ -78,7 +80,7 @@ def _quick_look_will_do(action: str, environ: Mapping[str, str]) -> bool:
     )
 
 
-def _quick_look(module_name: str, environ: Mapping[str, str], deadline: Deadline) -> bool:
+def _quick_look(module_name: str, environ: "Mapping[str, str]", deadline: Deadline) -> bool:
     try:
         quick = __import__(module_name + ".quick", None, None, ("quick_monitor",))
         return quick.quick_monitor(environ, deadline) is True

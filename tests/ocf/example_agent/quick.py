@@ -1,7 +1,5 @@
 """The throwaway agent's quick monitor: is the file there?"""
 
-from __future__ import annotations
-
 import posix
 
 from mailman_ha.ocf.environment import instance, parameter, state_directory
@@ -13,7 +11,7 @@ if TYPE_CHECKING:
     from mailman_ha.ocf.deadline import Deadline
 
 
-def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> bool:
+def quick_monitor(environ: "Mapping[str, str]", deadline: "Deadline") -> bool:
     """Whether the file is there."""
     mood = parameter(environ, "mood")
     if mood == "quick-raises":
@@ -21,6 +19,7 @@ def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> bool:
     if mood == "quick-fails":
         return False
     deadline.doing("taking a quick look")
+    deadline.watch()
     if mood == "quick-hangs":
         posix.open(parameter(environ, "directory") or "", posix.O_RDONLY)
     try:

@@ -7,8 +7,6 @@ Its cost grows with the number of locks: whether an owner lives can be seen neit
 directory's times nor from what was seen last, so each lock is looked at, each time.
 """
 
-from __future__ import annotations
-
 import posix
 
 from mailman_ha.agents import state_lines
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from mailman_ha.ocf.deadline import Deadline
 
 
-def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> bool:
+def quick_monitor(environ: "Mapping[str, str]", deadline: "Deadline") -> bool:
     """Whether no lock in the directory asks for a closer look.
 
     Raises KeyError or ValueError where the state file cannot be understood, OSError where the
@@ -34,12 +32,23 @@ def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> bool:
     if duty is None:
         return False
     deadline.doing(f"reading the lock directory {duty['lock_dir']}")
-    with ActingAs(int(duty["uid"]), int(duty["gid"])):
+    with ActingAs(int(duty["uid"]), int(duty["gid"])) as acting:
+        deadline.watch()
         listing = lock_directory.read(duty["lock_dir"], duty["format"], duty["master_lock"])
-        if listing.orphans or listing.odd:
+        if not _is_in_order(listing, duty["own_hosts"].split()):
             return False
-        changed = _changed_at(listing)
-    own_hosts = duty["own_hosts"].split()
+        acting.keep()
+    return True
+
+
+def _is_in_order(listing: "LockDirectory", own_hosts: list[str]) -> bool:
+    """Whether each lock is that of a living process here.
+
+    A process that only root may see (hidepid, proc(5)) is none here, and the full monitor looks.
+    """
+    if listing.orphans or listing.odd:
+        return False
+    changed = _changed_at(listing)
     started: dict[int, float | None] = {}
     for lock, changed_at in zip(listing.locks, changed):
         # In 2.1 a claim of ours may also be read as that of a host nobody knows: see
@@ -56,7 +65,7 @@ def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> bool:
     return True
 
 
-def _changed_at(listing: LockDirectory) -> list[float]:
+def _changed_at(listing: "LockDirectory") -> list[float]:
     """When each lock was last touched (seconds since the epoch)."""
     directory = lock_directory.open_lock_directory(listing.path)
     try:

@@ -4,10 +4,9 @@ Imports next to nothing, for it runs every few seconds on every node; so it take
 `state_file` wrote as they are. Whatever is not plainly in order is left to the full monitor.
 """
 
-from __future__ import annotations
-
 from mailman_ha.agents import state_lines
 from mailman_ha.evidence import last_seen
+from mailman_ha.evidence.user_identity import ActingAs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from mailman_ha.ocf.deadline import Deadline
 
 
-def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> bool:
+def quick_monitor(environ: "Mapping[str, str]", deadline: "Deadline") -> bool:
     """Whether the master that was last seen in good order still is.
 
     Raises KeyError or ValueError where the state file cannot be understood.
@@ -25,6 +24,9 @@ def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> bool:
     if state is None or not last_seen.is_alive(int(state["pid"]), int(state["started_ticks"])):
         return False
     deadline.doing(f"looking at the claim file {state['claim']}")
-    return last_seen.still_holds(
-        state["claim"], int(state["claim_inode"]), int(state["uid"]), int(state["gid"])
-    )
+    with ActingAs(int(state["uid"]), int(state["gid"])) as acting:
+        deadline.watch()
+        if not last_seen.still_holds(state["claim"], int(state["claim_inode"])):
+            return False
+        acting.keep()
+    return True

@@ -4,10 +4,9 @@ Imports next to nothing, for it runs every few seconds for every slice; so it ta
 `state_file` wrote as they are. Whatever is not plainly in order is left to the full monitor.
 """
 
-from __future__ import annotations
-
 from mailman_ha.agents import state_lines
 from mailman_ha.evidence import last_seen
+from mailman_ha.evidence.user_identity import ActingAs
 from mailman_ha.ocf import environment
 
 TYPE_CHECKING = False
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from mailman_ha.ocf.deadline import Deadline
 
 
-def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> bool:
+def quick_monitor(environ: "Mapping[str, str]", deadline: "Deadline") -> bool:
     """Whether the runner that was last seen in good order still is, and serves this slice.
 
     Raises KeyError or ValueError where the state file cannot be understood.
@@ -28,12 +27,15 @@ def quick_monitor(environ: Mapping[str, str], deadline: Deadline) -> bool:
     if not _as_configured(state, environ):
         return False
     deadline.doing(f"looking at the claim file {state['claim']}")
-    return last_seen.still_holds(
-        state["claim"], int(state["claim_inode"]), int(state["uid"]), int(state["gid"])
-    )
+    with ActingAs(int(state["uid"]), int(state["gid"])) as acting:
+        deadline.watch()
+        if not last_seen.still_holds(state["claim"], int(state["claim_inode"])):
+            return False
+        acting.keep()
+    return True
 
 
-def _as_configured(state: Mapping[str, str], environ: Mapping[str, str]) -> bool:
+def _as_configured(state: "Mapping[str, str]", environ: "Mapping[str, str]") -> bool:
     """Whether the runner serves the slice that the resource is configured for now."""
     number = environment.parameter(environ, "slice")
     count = environment.parameter(environ, "slices")
