@@ -7,10 +7,11 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from bench.measuring import GROWTH_LIMIT, PATH, Program, Table, compare, linear
-from bench.surroundings import CHECKOUT, LockDirectory
+from bench.surroundings import CHECKOUT, LockDirectory, in_memory
 from tests.agents.agent_runs import Agents, ClusterPicture, NodePicture
 from tests.installations import Installation, PrivateSpace
 
@@ -58,21 +59,11 @@ def judging(table: Table, top: Path) -> None:
         "Reading and judging a directory of locks",
         "Locks of a lost node, each with its claim file. Beside `find`, which looks at each name, "
         "and beside flufl.lock, asked for the state of each lock (`Lock(...).state`), each in a "
-        f"process of its own. Growth: what {SIZES[-1]:,} locks add to {SIZES[0]}, beside ten times "
-        f"what {SIZES[-1] // 10:,} add.",
+        f"process of its own. Growth, in memory (tmpfs): what {SIZES[-1]:,} locks add to "
+        f"{SIZES[0]}, beside ten times what {SIZES[-1] // 10:,} add.",
     )
-    taken = {}
-    for size in (*SIZES, SIZES[-1] // 10):
-        directory = LockDirectory(top / f"locks{size}")
-        directory.fill(size, "n2", 4242)
-        judge = Program(
-            ["/usr/bin/python3", "-I", "-S", "-c", JUDGE, str(CHECKOUT / "lib"),
-             str(directory.path), str(size)],
-            PLAIN,
-        )
-        taken[size] = judge.processor_seconds
-        if size not in SIZES:
-            continue
+    for size in SIZES:
+        directory, judge = _judging(top, size)
         what, rounds = f"{size:,} locks", 3 if size == SIZES[-1] else 15
         find = Program(["/usr/bin/find", str(directory.path), "-printf", "%i %n %T@\\n"], PLAIN)
         flufl = Program(
@@ -88,12 +79,27 @@ def judging(table: Table, top: Path) -> None:
         table.ratio(
             what, "flufl.lock's state", "MiB", compare(judge.peak_memory, flufl.peak_memory, 3)
         )
-    table.ratio(
-        f"added by {SIZES[-1]:,} locks", f"10 × by {SIZES[-1] // 10:,}", "cpu ms",
-        linear(taken[SIZES[0]], taken[SIZES[-1] // 10], taken[SIZES[-1]], 10), GROWTH_LIMIT,
-    )
-    for size in taken:
-        shutil.rmtree(top / f"locks{size}")
+        shutil.rmtree(directory.path)
+    place = top / "judging"
+    place.mkdir()
+    place.chmod(0o755)
+    with in_memory(place):
+        few, some, many = (
+            _judging(place, size)[1].processor_seconds
+            for size in (SIZES[0], SIZES[-1] // 10, SIZES[-1])
+        )
+        table.ratio(
+            f"added by {SIZES[-1]:,} locks", f"10 × by {SIZES[-1] // 10:,}", "cpu ms",
+            linear(few, some, many, 10), GROWTH_LIMIT,
+        )
+
+
+def _judging(top: Path, size: int) -> tuple[LockDirectory, Program]:
+    """A directory of so many locks of a lost node, and what reads and judges it."""
+    directory = LockDirectory(top / f"locks{size}")
+    directory.fill(size, "n2", 4242)
+    command = ["/usr/bin/python3", "-I", "-S", "-c", JUDGE, str(CHECKOUT / "lib")]
+    return directory, Program([*command, str(directory.path), str(size)], PLAIN)
 
 
 def sweeps(table: Table, agents: Path) -> None:
@@ -104,45 +110,57 @@ def sweeps(table: Table, agents: Path) -> None:
         "monitor that keeps the locks of a lost node, beside flufl.lock's state of as many; and a "
         "start that releases those of a fenced node, beside `mv` of as many files. A release is "
         "two looks at the lock, a push of its expiry, a rename and a line of evidence that is on "
-        "the disk before the next.",
+        "the disk before the next. Growth is that of sweeps in memory (tmpfs), where the disk has "
+        "no part.",
     )
     space, cluster = PrivateSpace(), Agents()
     try:
-        taken = {}
-        for size in (*SIZES, SIZES[-1] // 10):
-            installation = space.installation("standin")
+        def keeping(installation: Installation, size: int) -> Program:
             fill(installation, size)
             janitor = _janitor(agents, cluster, installation, LOST)
             janitor["start"].seconds()
-            taken[size] = janitor["monitor"].processor_seconds
-            if size in SIZES:
-                beside = LockDirectory(installation.directory / "flufl")
-                beside.fill(size, "n2", 4242)
-                states = Program(
-                    [sys.executable, "-I", "-c", FLUFL, str(beside.path), str(size)], PLAIN
-                )
-                compared = compare(
-                    janitor["monitor"].seconds, states.seconds, 3 if size == SIZES[-1] else 10,
-                )
-                table.ratio(f"keeps {size:,} locks", "flufl.lock's state", "ms", compared)
-        table.ratio(
-            f"keeping: added by {SIZES[-1]:,} locks", f"10 × by {SIZES[-1] // 10:,}", "cpu ms",
-            linear(taken[SIZES[0]], taken[SIZES[-1] // 10], taken[SIZES[-1]], 10), GROWTH_LIMIT,
-        )
-        releasing = {}
-        for size in RELEASES:
-            installation = space.installation("standin")
+            return janitor["monitor"]
+
+        def releasing(installation: Installation, size: int) -> _Releases:
             janitor = _janitor(agents, cluster, installation, FENCED)
-            releasing[size] = _Releases(installation, janitor["start"], size)
+            return _Releases(installation, janitor["start"], size)
+
+        for size in SIZES:
+            installation = space.installation("standin")
+            monitor = keeping(installation, size)
+            beside = LockDirectory(installation.directory / "flufl")
+            beside.fill(size, "n2", 4242)
+            states = Program(
+                [sys.executable, "-I", "-c", FLUFL, str(beside.path), str(size)], PLAIN
+            )
+            compared = compare(monitor.seconds, states.seconds, 3 if size == SIZES[-1] else 10)
+            table.ratio(f"keeps {size:,} locks", "flufl.lock's state", "ms", compared)
+        for size in RELEASES:
+            releases = releasing(space.installation("standin"), size)
             table.ratio(
                 f"releases {size:,} locks", "mv", "ms",
-                compare(releasing[size].release, releasing[size].move, 3),
+                compare(releases.release, releases.move, 3),
             )
-        least, _, middle, most = (releasing[size].processor_seconds for size in RELEASES)
-        table.ratio(
-            f"releasing: added by {RELEASES[3]:,} locks", f"10 × by {RELEASES[2]:,}", "cpu ms",
-            linear(least, middle, most, 10, 3), GROWTH_LIMIT,
-        )
+        with ExitStack() as memory:
+            def installed() -> Installation:
+                installation = space.installation("standin")
+                memory.enter_context(in_memory(installation.lock_dir))
+                return installation
+
+            some, many = SIZES[-1] // 10, SIZES[-1]
+            keep = [keeping(installed(), size).processor_seconds for size in (SIZES[0], some, many)]
+            table.ratio(
+                f"keeping: added by {many:,} locks", f"10 × by {some:,}", "cpu ms",
+                linear(*keep, 10), GROWTH_LIMIT,
+            )
+            some, many = RELEASES[2:]
+            release = [
+                releasing(installed(), size).processor_seconds for size in (RELEASES[0], some, many)
+            ]
+            table.ratio(
+                f"releasing: added by {many:,} locks", f"10 × by {some:,}", "cpu ms",
+                linear(*release, 10, 3), GROWTH_LIMIT,
+            )
     finally:
         cluster.close()
         space.close()
@@ -183,7 +201,7 @@ class _Releases:
         return self._released(self.start.seconds)
 
     def processor_seconds(self) -> float:
-        """What that takes of the processor: the rest is the disk's, which is never twice alike."""
+        """What that takes of the processor."""
         return self._released(self.start.processor_seconds)
 
     def _released(self, measured: Callable[[], float]) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench import other_agents
 from bench.measuring import BARE_PYTHON, GROWTH_LIMIT, Table, compare, linear
-from bench.surroundings import AGENTS, mailman_in_order
+from bench.surroundings import AGENTS, in_memory, mailman_in_order
 
 FEW, SOME, MANY = 10, 10_000, 100_000
 
@@ -46,12 +46,15 @@ def growth(table: Table, top: Path, agents: Path) -> None:
         f"process. mailman-master and qfiles-slice look at one claim file; they are compared to "
         f"themselves with {FEW} locks. The janitor must look at each lock, since a lock does not "
         f"change when its holder dies; what {MANY:,} locks add to {FEW} is compared to "
-        f"{MANY // SOME} times what {SOME:,} add.",
+        f"{MANY // SOME} times what {SOME:,} add. All in memory (tmpfs).",
     )
+    place = top / "growth"
+    place.mkdir()
     with (
-        mailman_in_order(top / "few", agents, FEW) as few,
-        mailman_in_order(top / "some", agents, SOME) as some,
-        mailman_in_order(top / "many", agents, MANY) as many,
+        in_memory(place),
+        mailman_in_order(place / "few", agents, FEW) as few,
+        mailman_in_order(place / "some", agents, SOME) as some,
+        mailman_in_order(place / "many", agents, MANY) as many,
     ):
         for name in AGENTS[:2]:
             compared = compare(
@@ -63,6 +66,4 @@ def growth(table: Table, top: Path, agents: Path) -> None:
             f"{AGENTS[2]}, added by {MANY:,} locks", f"{MANY // SOME} × by {SOME:,}", "cpu ms",
             linear(*janitors, MANY // SOME), GROWTH_LIMIT,
         )
-    for name in ("few", "some", "many"):
-        shutil.rmtree(top / name)
 
