@@ -46,6 +46,8 @@ class Node:
         """A process that lives until the test ends."""
         started = subprocess.Popen(["/bin/sleep", "60"], stdin=subprocess.DEVNULL)
         self.processes.append(started)
+        # A lock that was touched in the tick in which its holder began might be another's.
+        time.sleep(0.05)
         return started
 
     def lock(self, name: str, pid: int, host: str = HOST) -> Path:
