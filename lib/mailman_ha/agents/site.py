@@ -195,15 +195,17 @@ def nothing_runs(call: Call) -> bool:
     Mailman 3 for its configuration takes a second each time (one of them does: `ask_ahead`).
     """
     call.deadline.doing("reading the table of processes")
-    return not any(processes.may_be_daemon(one.arguments) for one in process_table.read_all())
+    return not process_table.read_all(processes.may_be_daemon)
 
 
 def _processes(
     call: Call, site: Installation | None, remembered: RememberedMaster | None
 ) -> MailmanProcesses:
+    # Of a remembered master's session all count, whatever they are called.
+    wanted = processes.may_be_daemon if remembered is None else None
     if site is not None:
         return processes.select(
-            process_table.read_all(), site.locations, site.user.uid, site.answer.var_dir,
+            process_table.read_all(wanted), site.locations, site.user.uid, site.answer.var_dir,
             remembered,
         )
     places = list(
@@ -228,7 +230,7 @@ def _processes(
             uid = installation.find_user(user_name, "").uid
         except installation.NoSuchUser:
             uid = None
-    return processes.select(process_table.read_all(), places, uid, cwd, remembered)
+    return processes.select(process_table.read_all(wanted), places, uid, cwd, remembered)
 
 
 def this_host(call: Call) -> ThisHost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable, Sequence
 
 try:
     import psutil
@@ -35,8 +36,14 @@ class Process:
         return self.stat.pid
 
 
-def read_all() -> tuple[Process, ...]:
-    """Every process of this host that has arguments: kernel threads and zombies have none."""
+def read_all(
+    wanted: Callable[[Sequence[str]], bool] | None = None,
+) -> tuple[Process, ...]:
+    """Every process of this host that has arguments: kernel threads and zombies have none.
+
+    `wanted` may sort out by the arguments: what else there is to know of a process costs as much
+    again, and most processes are strangers.
+    """
     found = []
     for one in psutil.process_iter():
         # The start is read before the arguments and again after them: a pid that changed hands
@@ -46,10 +53,10 @@ def read_all() -> tuple[Process, ...]:
             continue
         try:
             arguments = _arguments(one, stat)
+            if not arguments or (wanted is not None and not wanted(arguments)):
+                continue
             uid = one.uids().effective
         except psutil.Error:
-            continue
-        if not arguments:
             continue
         try:
             cwd = one.cwd()

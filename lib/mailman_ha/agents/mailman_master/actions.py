@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 STARTUP_LOCKS_3 = ("dbcreate.lck", "mailman-cfg.lck", "mta")
 
 #: How often a start looks whether the master is up (seconds).
-POLL = 0.1
+POLL = 0.05
 
 #: How long nothing of Mailman may be seen after its starter ended before a start has failed, and
 #: how often it is looked for meanwhile (seconds).
