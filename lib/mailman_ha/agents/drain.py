@@ -107,6 +107,32 @@ def drain(
         _bring_back(site, told, put_aside)
 
 
+def bring_back_since(site: Installation, began: float) -> None:
+    """Return to their queues the messages that were shunted since `began` (seconds since the
+    epoch): those of runners for which a drain had no time, so that the master's end broke them off.
+
+    One that cannot be processed is put aside again by the next runner. Raises OSError.
+    """
+    queues = {
+        name: path for name, path in dict(site.answer.queues).items() if name not in (_BAD, _SHUNT)
+    }
+    shunt = dict(site.answer.queues).get(_SHUNT, "")
+    with ActingAs(site.user.uid, site.user.gid):
+        for name in _names(site, _SHUNT):
+            entry = entries.parse(name)
+            if entry is None or entry.extension != entries.WAITING:
+                continue
+            path = os.path.join(shunt, name)
+            try:
+                if os.lstat(path).st_ctime < began:
+                    continue
+            except FileNotFoundError:
+                continue
+            queue = shunted.origin_of(path).queue
+            if queue in queues:
+                shunted.put_back(path, queues[queue], name)
+
+
 def _told_asleep(
     site: Installation,
     runner: MailmanProcess,

@@ -115,7 +115,9 @@ def stop(call: Call) -> Outcome:
         agent_site.own_processes, call, None, observe.as_master(remembered)
     )
     found = find()
-    if drain.wants_draining(found):
+    began = time.time()
+    drained = drain.wants_draining(found)
+    if drained:
         _drain(call, find)
     reserve = min(KILL_RESERVE, call.deadline.remaining() / 3)
     left, killed = mailman_end.end_all(call, find, reserve)
@@ -127,6 +129,8 @@ def stop(call: Call) -> Outcome:
         )
     if killed:
         call.log.warning("Mailman did not end on SIGTERM and was killed")
+    if drained:
+        _bring_back(call, began)
     ended = {one.pid for one in found.all}
     if remembered is not None:
         ended.add(remembered.pid)
@@ -279,6 +283,20 @@ def _drain(call: Call, find: Callable[[], MailmanProcesses]) -> None:
         call.log.warning(f"the runners were not drained: {trouble}")
         for one in find().runners:  # none may stay halted by a drain that was cut off
             process_table.send(one.process.stat, signal.SIGCONT)
+
+
+def _bring_back(call: Call, began: float) -> None:
+    """Return what runners that no drain had reached have put aside since `began`."""
+    call.deadline.doing("bringing back what the runners put aside")
+
+    def work() -> None:
+        site = agent_site.find_installation(call)
+        if not isinstance(site, Absent):
+            drain.bring_back_since(site, began)
+
+    trouble = bounded_child.run(work, min(RELEASE_SECONDS, call.deadline.remaining() / 3))
+    if trouble:
+        call.log.warning(f"what the runners put aside stays in the shunt queue: {trouble}")
 
 
 def _give_up_lock(call: Call, ended: set[int]) -> None:
