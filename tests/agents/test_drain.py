@@ -5,12 +5,25 @@ from __future__ import annotations
 import os
 import pickle
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from mailman_ha.agents import drain
+
+from tests.agents.agent_runs import Agents
+from tests.installations import Installation
+
+
+def shunted_into(directory: Path, number: int, came_from: str) -> str:
+    """Make a shunted message of the queue `came_from`; its file name."""
+    name = f"{1795715790 + number}.25+{number:040x}.pck"
+    message = pickle.dumps(Message()) + pickle.dumps({"whichq": came_from, "listid": "a.b"})
+    (directory / name).write_bytes(message)
+    return name
 
 
 class Queues:
@@ -29,10 +42,7 @@ class Queues:
 
     def shunt(self, number: int, came_from: str) -> str:
         """Put a message of the queue `came_from` into the shunt queue; its file name."""
-        name = f"179571579{number}.25+{number:040x}.pck"
-        message = pickle.dumps(Message()) + pickle.dumps({"whichq": came_from, "listid": "a.b"})
-        (self.places["shunt"] / name).write_bytes(message)
-        return name
+        return shunted_into(self.places["shunt"], number, came_from)
 
     def held(self, queue: str) -> set[str]:
         return set(os.listdir(self.places[queue]))
@@ -94,3 +104,23 @@ def test_link_in_the_shunt_queue_is_not_followed(queues: Queues, tmp_path: Path)
     drain.bring_back_since(queues.site, began)
     assert queues.held("in") == set()
     assert outside.exists()
+
+
+def test_stop_brings_back_what_is_shunted_while_it_ends_mailman(
+    agents: Agents, make_installation: Callable[..., Installation]
+) -> None:
+    """Of a queue whose runner no drain tells anything: none runs here."""
+    installation = make_installation("mailman3")
+    assert agents.master("start", installation).code == 0
+    installation.wait_until_serving()
+    shunt, virgin = (installation.queue_dir / name for name in ("shunt", "virgin"))
+    with ThreadPoolExecutor(1) as beside:
+        stop = beside.submit(agents.master, "stop", installation)
+        shunted = set()
+        while not stop.done():
+            shunted.add(shunted_into(shunt, len(shunted), "virgin"))
+            time.sleep(0.02)
+    assert stop.result().code == 0
+    back = shunted & set(os.listdir(virgin))
+    assert back
+    assert set(os.listdir(shunt)) == shunted - back
