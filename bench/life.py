@@ -39,9 +39,12 @@ class Kind(NamedTuple):
     lots: bool = False
 
 
+FOUR_RUNNERS = Kind(
+    "Mailman 3, four runners", "mailman3", ("in", "pipeline", "out", "lmtp"), lots=True
+)
 KINDS = (
     Kind("Mailman 3, one runner", "mailman3", ("in",)),
-    Kind("Mailman 3, four runners", "mailman3", ("in", "pipeline", "out", "lmtp"), lots=True),
+    FOUR_RUNNERS,
     Kind("stand-in of 2.1", "standin"),
 )
 
@@ -155,7 +158,7 @@ def closer_monitors(table: Table, top: Path, agents: Path) -> None:
         f"{CROWD} other processes, beside `mailman status` (`mailmanctl` has none), bare Python "
         "and the monitors of pgsql and postfix, each on a running server of its own.",
     )
-    with mailman(KINDS[1], agents) as one, other_agents.monitors(top) as others:
+    with mailman(FOUR_RUNNERS, agents) as one, other_agents.monitors(top) as others:
         one.action("list-lock-janitor", "start").seconds()
         one.start_by_agent()
         status = [*one.installation.start_command()[:-1], "status"]

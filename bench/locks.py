@@ -82,7 +82,6 @@ def judging(table: Table, top: Path) -> None:
         shutil.rmtree(directory.path)
     place = top / "judging"
     place.mkdir()
-    place.chmod(0o755)
     with in_memory(place):
         few, some, many = (
             _judging(place, size)[1].processor_seconds

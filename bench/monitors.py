@@ -66,4 +66,3 @@ def growth(table: Table, top: Path, agents: Path) -> None:
             f"{AGENTS[2]}, added by {MANY:,} locks", f"{MANY // SOME} × by {SOME:,}", "cpu ms",
             linear(*janitors, MANY // SOME), GROWTH_LIMIT,
         )
-

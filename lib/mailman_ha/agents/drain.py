@@ -111,26 +111,21 @@ def bring_back_since(site: Installation, began: float) -> None:
     """Return to their queues the messages that were shunted since `began` (seconds since the
     epoch): those of runners for which a drain had no time, so that the master's end broke them off.
 
-    One that cannot be processed is put aside again by the next runner. Raises OSError.
+    One that cannot be processed is put aside again by the next runner. Where the file server's
+    clock is behind this host's, one that was shunted less than that after `began` is not seen and
+    stays shunted. Raises OSError.
     """
-    queues = {
-        name: path for name, path in dict(site.answer.queues).items() if name not in (_BAD, _SHUNT)
-    }
-    shunt = dict(site.answer.queues).get(_SHUNT, "")
+    directory = dict(site.answer.queues).get(_SHUNT, "")
+
+    def is_new(name: str) -> bool:
+        try:
+            return os.lstat(os.path.join(directory, name)).st_ctime >= began
+        except FileNotFoundError:
+            return False
+
     with ActingAs(site.user.uid, site.user.gid):
-        for name in _names(site, _SHUNT):
-            entry = entries.parse(name)
-            if entry is None or entry.extension != entries.WAITING:
-                continue
-            path = os.path.join(shunt, name)
-            try:
-                if os.lstat(path).st_ctime < began:
-                    continue
-            except FileNotFoundError:
-                continue
-            queue = shunted.origin_of(path).queue
-            if queue in queues:
-                shunted.put_back(path, queues[queue], name)
+        names = set(filter(is_new, _names(site, _SHUNT)))
+        _return_shunted(site, names, set(dict(site.answer.queues)) - {_BAD, _SHUNT})
 
 
 def _told_asleep(
@@ -221,11 +216,17 @@ def _bring_back(site: Installation, told: list[_Told], before: dict[str, set[str
             path = os.path.join(queues[_BAD], name)
             shunted.put_back(path, queues[had[stem]], stem + entries.WAITING)
     told_queues = {one.queue for one in told}
-    for name in _names(site, _SHUNT) - before[_SHUNT]:
+    _return_shunted(site, _names(site, _SHUNT) - before[_SHUNT], told_queues)
+
+
+def _return_shunted(site: Installation, names: set[str], origins: set[str]) -> None:
+    """Move the shunted `names` back, each that came from one of the queues `origins`."""
+    queues = dict(site.answer.queues)
+    for name in names:
         entry = entries.parse(name)
         if entry is None or entry.extension != entries.WAITING:
             continue
         path = os.path.join(queues[_SHUNT], name)
         queue = shunted.origin_of(path).queue
-        if queue in told_queues:
+        if queue in origins:
             shunted.put_back(path, queues[queue], name)

@@ -7,6 +7,12 @@ stands on `posix` alone: `os` would cost it a tenth of starting Python, and so w
 import posix
 import time
 
+from mailman_ha.evidence.user_identity import ActingAs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mailman_ha.ocf.deadline import Deadline
+
 #: Clock ticks in a second.
 TICKS = posix.sysconf("SC_CLK_TCK")
 
@@ -66,6 +72,22 @@ def booted_at() -> float:
         if 0 <= quickest < 0.0001:
             break
     return booted
+
+
+def holds_to_the_end(
+    claim: str, inode: int, uid: int, gid: int, deadline: "Deadline"
+) -> bool:
+    """A light monitor's last look: `still_holds`, as the user `uid`, with the watchdog on duty.
+
+    After True the process stays that user, for it has nothing more to do (see ActingAs.keep).
+    """
+    deadline.doing(f"looking at the claim file {claim}")
+    with ActingAs(uid, gid) as acting:
+        deadline.watch()
+        if not still_holds(claim, inode):
+            return False
+        acting.keep()
+    return True
 
 
 def still_holds(claim: str, inode: int) -> bool:

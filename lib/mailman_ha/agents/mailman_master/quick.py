@@ -6,7 +6,6 @@ Imports next to nothing, for it runs every few seconds on every node; so it take
 
 from mailman_ha.agents import state_lines
 from mailman_ha.evidence import last_seen
-from mailman_ha.evidence.user_identity import ActingAs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,10 +22,6 @@ def quick_monitor(environ: "Mapping[str, str]", deadline: "Deadline") -> bool:
     state = state_lines.of_instance(environ, "mailman-master")
     if state is None or not last_seen.is_alive(int(state["pid"]), int(state["started_ticks"])):
         return False
-    deadline.doing(f"looking at the claim file {state['claim']}")
-    with ActingAs(int(state["uid"]), int(state["gid"])) as acting:
-        deadline.watch()
-        if not last_seen.still_holds(state["claim"], int(state["claim_inode"])):
-            return False
-        acting.keep()
-    return True
+    return last_seen.holds_to_the_end(
+        state["claim"], int(state["claim_inode"]), int(state["uid"]), int(state["gid"]), deadline
+    )

@@ -6,7 +6,6 @@ Imports next to nothing, for it runs every few seconds for every slice; so it ta
 
 from mailman_ha.agents import state_lines
 from mailman_ha.evidence import last_seen
-from mailman_ha.evidence.user_identity import ActingAs
 from mailman_ha.ocf import environment
 
 TYPE_CHECKING = False
@@ -26,13 +25,9 @@ def quick_monitor(environ: "Mapping[str, str]", deadline: "Deadline") -> bool:
         return False
     if not _as_configured(state, environ):
         return False
-    deadline.doing(f"looking at the claim file {state['claim']}")
-    with ActingAs(int(state["uid"]), int(state["gid"])) as acting:
-        deadline.watch()
-        if not last_seen.still_holds(state["claim"], int(state["claim_inode"])):
-            return False
-        acting.keep()
-    return True
+    return last_seen.holds_to_the_end(
+        state["claim"], int(state["claim_inode"]), int(state["uid"]), int(state["gid"]), deadline
+    )
 
 
 def _as_configured(state: "Mapping[str, str]", environ: "Mapping[str, str]") -> bool:
