@@ -97,6 +97,21 @@ def test_who_is_not_root_stays_who_he_is(mine: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
+def test_identity_that_is_kept_outlasts_the_block(mine: Path) -> None:
+    owner = mine.stat()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            with ActingAs(owner.st_uid, owner.st_gid) as acting:
+                acting.keep()
+            assert identity() == (owner.st_uid, owner.st_gid, [owner.st_gid])
+            code = 7
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
 def test_setgid_directory_hands_its_group_on(mine: Path) -> None:
     owner = mine.stat()
     mine.chmod(0o2775)
