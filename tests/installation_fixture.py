@@ -9,6 +9,9 @@
 A test that needs only some of them says `@pytest.mark.parametrize("installation", ["standin"],
 indirect=True)`; a "mailman21" asked for like this, or by make_installation, is skipped where
 MAILMAN21_PREFIX is not set.  The kinds are KINDS and, without Mailman 3, KINDS21.
+
+Where a test is marked `no_posts`, a Mailman 3 has one runner and not the four that carry a post:
+each takes a second of a processor to start.
 """
 
 from __future__ import annotations
@@ -41,12 +44,17 @@ def private_space() -> Iterator[PrivateSpace]:
 
 
 @pytest.fixture
-def make_installation(private_space: PrivateSpace) -> Iterator[Callable[..., Installation]]:
+def make_installation(
+    request: pytest.FixtureRequest, private_space: PrivateSpace
+) -> Iterator[Callable[..., Installation]]:
     made: list[Installation] = []
+    no_posts = request.node.get_closest_marker("no_posts") is not None
 
     def make(kind: str, **options: object) -> Installation:
         if kind == "mailman21" and RealMailman21.original() is None:
             pytest.skip("MAILMAN21_PREFIX names no installation of Mailman 2.1")
+        if kind == "mailman3" and no_posts:
+            options = {"runners": ("in",), **options}
         installation = private_space.installation(kind, **options)
         made.append(installation)
         return installation

@@ -11,7 +11,7 @@ import pytest
 from tests.agents.agent_runs import Agents, identity
 from tests.installations import Installation
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.no_posts]
 
 WAYS = {
     "failing": "echo it is broken >&2; exit 1",

@@ -21,6 +21,8 @@ from tests.agents.agent_runs import (
 )
 from tests.installations import Installation, free_pid
 
+pytestmark = pytest.mark.no_posts
+
 FENCED_N2 = NodePicture(online=False, fenced_at=time.time() + 86400)
 LOST_N2 = NodePicture(online=False, unclean=True)
 

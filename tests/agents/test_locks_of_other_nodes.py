@@ -9,7 +9,7 @@ import pytest
 from tests.agents.agent_runs import Agents, ClusterPicture, NodePicture, evidence, identity
 from tests.installations import Installation
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.no_posts]
 
 
 def picture(n2: NodePicture, **options: bool) -> ClusterPicture:

@@ -15,7 +15,7 @@ import pytest
 from tests.agents.agent_runs import Agents, evidence, identity
 from tests.installations import Installation, free_pid, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.no_posts]
 
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 LASTING = ("sleep", "600")

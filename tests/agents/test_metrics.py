@@ -651,6 +651,8 @@ WRITER = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from mailman_ha.agents.list_lock_janitor import textfile
+
+pytestmark = pytest.mark.no_posts
 sizes = [1, 5000, 70000, 300]
 print("up", flush=True)
 number = 0

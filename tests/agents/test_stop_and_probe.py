@@ -23,7 +23,7 @@ from tests.agents.agent_runs import (
 )
 from tests.installations import Installation, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.no_posts]
 
 NOWHERE = {"mailman_version": "2.1", "prefix": "/nonexistent/mailman"}
 NOWHERE_3 = {

@@ -10,6 +10,8 @@ import pytest
 from tests.agents.agent_runs import ClusterPicture, NodePicture
 from tests.cli.operator_runs import NOBODY, Operator
 
+pytestmark = pytest.mark.no_posts
+
 FENCED_AT = time.time() + 3600
 
 

@@ -13,6 +13,8 @@ from tests.agents.agent_runs import ClusterPicture, NodePicture
 from tests.cli.operator_runs import NOBODY, Operator, check_schema, resource_xml
 from tests.installations import Installation
 
+pytestmark = pytest.mark.no_posts
+
 NODES = {
     "n1": NodePicture(),
     "fenced": NodePicture(online=False, fenced_at=time.time() + 86400),

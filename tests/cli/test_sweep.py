@@ -15,6 +15,8 @@ from tests.cli.operator_runs import NOBODY, Operator
 from tests.cli.test_locks import lay_one_of_each
 from tests.private_processes import MARK
 
+pytestmark = pytest.mark.no_posts
+
 
 def test_dry_run_says_what_the_sweep_then_does(operator: Operator) -> None:
     laid = lay_one_of_each(operator)
