@@ -176,7 +176,7 @@ def test_depth_of_each_slice_is_an_attribute_of_the_node_that_runs_it(
     measured(f"{len(found)} node attributes of 12 slices")
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_no_post_is_lost_and_no_slice_runs_twice_while_nodes_are_cut(
     sliced: Sliced, measured: Measured
 ) -> None:
