@@ -14,7 +14,7 @@ import smtplib
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -357,6 +357,11 @@ class Mailman3(Site):
             ["sh", "-c", add, "sh", *subscribers],
         ]
 
+    def in_shell_of(self, address: str, code: str) -> list[str]:
+        """Run this code on a list `m`, and keep what it changes."""
+        shell = 'printf %s "$1" | exec ' + " ".join(self.mailman("shell", "-l", address))
+        return ["sh", "-ec", shell, "sh", f"{code}commit()\n"]
+
     def list_members(self, address: str) -> list[str]:
         return self.mailman("members", address)
 
@@ -386,6 +391,14 @@ class Mailman3(Site):
         host = node if "." in node else f"{node}.{DOMAIN}"
         return "master.lck", f"master.lck|{host}|{pid}|8648814394772772277"
 
+
+#: Code for Mailman's shell: the list `m` keeps no archive, and has its rows in `listarchiver`.
+NO_ARCHIVE = (
+    "from mailman.interfaces.archiver import ArchivePolicy\n"
+    "from mailman.interfaces.mailinglist import IListArchiverSet\n"
+    "IListArchiverSet(m)\n"
+    "m.archive_policy = ArchivePolicy.never\n"
+)
 
 LMTP_TROUBLE = (OSError, smtplib.SMTPException)
 
@@ -628,14 +641,48 @@ class InjectEntrance(Entrance):
             raise PostRefused(reason, in_doubt=True)
 
 
+def sections_of_runners(
+    left_out: Iterable[str], slices: Mapping[str, int] = MappingProxyType({})
+) -> dict[str, dict[str, str]]:
+    """Sections of mailman.cfg: the master starts none of these, and the queues are sliced so."""
+    return {
+        **{f"runner.{name}": {"start": "no"} for name in sorted(left_out)},
+        **{
+            f"runner.{name}": {"start": "no", "instances": str(count)}
+            for name, count in slices.items()
+        },
+    }
+
+
+class Mailman3FewRunners(Mailman3):
+    """Mailman 3 with no more runners than a post and its digest need.
+
+    Each takes more than a second of a processor to start, and a machine that is all the nodes has
+    two: with half the runners, what a fail-over is seen to take is less of Mailman's.
+    """
+
+    name = "mailman3-few-runners"
+    runners = frozenset({"digest", "in", "lmtp", "out", "pipeline", "retry"})
+    with_workers = frozenset()
+    additions = sections_of_runners(Mailman3.runners - runners)
+
+    def create_list(self, address: str, subscribers: Sequence[str]) -> list[list[str]]:
+        """A list without an archive: nobody would take its entries from the queue."""
+        return [
+            *super().create_list(address, subscribers), self.in_shell_of(address, NO_ARCHIVE)
+        ]
+
+
 class Mailman3Slices(Mailman3):
-    """Mailman 3 on all nodes: `in` and `out` in slices, the rest with the master on one of them."""
+    """Mailman 3 on all nodes: `in` and `out` in slices, what else a post needs with the master on
+    one of them."""
 
     name = "mailman3-slices"
     on_several_nodes = True
     needs_database = True
     slices = MappingProxyType({"in": 4, "out": 8})
-    runners = Mailman3.runners - set(slices)
+    runners = frozenset({"lmtp", "pipeline", "retry"})
+    with_workers = frozenset()
     changes: ClassVar[dict[str, dict[str, str]]] = {
         **Mailman3.changes,
         "database": {
@@ -643,10 +690,7 @@ class Mailman3Slices(Mailman3):
             "url": f"postgresql://{DATABASE}@{OUTSIDE}/{DATABASE}",
         },
     }
-    additions: ClassVar[dict[str, dict[str, str]]] = {
-        f"runner.{runner}": {"start": "no", "instances": str(count)}
-        for runner, count in slices.items()
-    }
+    additions = sections_of_runners(Mailman3.runners - runners - set(slices), slices)
 
     def seed_database(self) -> list[list[str]]:
         """Any command of Mailman's makes the tables; now nobody has to wait for another's."""
@@ -660,17 +704,8 @@ class Mailman3Slices(Mailman3):
         first runner that sends for it; when several do so at the same time, it gets them twice,
         and every later post is shunted (MultipleResultsFound). So the rows are made here.
         """
-        lean = (
-            "from mailman.interfaces.archiver import ArchivePolicy\n"
-            "from mailman.interfaces.mailinglist import IListArchiverSet\n"
-            "IListArchiverSet(m)\n"
-            "m.archive_policy = ArchivePolicy.never\n"
-            "m.digests_enabled = False\n"
-            "m.posting_chain = 'accept'\n"
-            "commit()\n"
-        )
-        shell = 'printf %s "$1" | exec ' + " ".join(self.mailman("shell", "-l", address))
-        return [*super().create_list(address, subscribers), ["sh", "-ec", shell, "sh", lean]]
+        lean = NO_ARCHIVE + "m.digests_enabled = False\nm.posting_chain = 'accept'\n"
+        return [*super().create_list(address, subscribers), self.in_shell_of(address, lean)]
 
 
 class Standin21Slices(Standin21):

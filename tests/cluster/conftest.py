@@ -16,7 +16,12 @@ from lab.client import Lab, LabFailure
 
 from .failover import LIST, MAILMAN21_GIVEN, Standing, subscribers_of
 
-KINDS = [("bookworm", "mailman3"), ("trixie", "mailman3"), ("trixie", "standin21")]
+#: Mailman 3 with all of its runners is what an example runs on, and the campaign.
+KINDS = [
+    ("bookworm", "mailman3-few-runners"),
+    ("trixie", "mailman3-few-runners"),
+    ("trixie", "standin21"),
+]
 if MAILMAN21_GIVEN:
     KINDS.append(("trixie", "mailman21"))
 

@@ -66,7 +66,7 @@ def commands() -> list[str]:
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """Two nodes that serve Mailman 3."""
-    lab = bring_up("trixie", "mailman3", word="page")
+    lab = bring_up("trixie", "mailman3-few-runners", word="page")
     try:
         yield lab
     finally:
