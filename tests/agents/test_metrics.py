@@ -26,6 +26,8 @@ from tests.agents.test_metrics_judging import checked_by_promtool
 from tests.installations import Installation, wait_until
 from tests.locks.mount_namespace import in_mount_namespace, mount
 
+pytestmark = pytest.mark.no_posts
+
 NAME = "mailman-ha-mailman.prom"
 NOT_WRITTEN = "the metrics are not written"
 FENCED_N2 = NodePicture(online=False, fenced_at=time.time() + 86400)
@@ -652,7 +654,6 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from mailman_ha.agents.list_lock_janitor import textfile
 
-pytestmark = pytest.mark.no_posts
 sizes = [1, 5000, 70000, 300]
 print("up", flush=True)
 number = 0
