@@ -3,7 +3,8 @@
 #   make install [DESTDIR=] [PREFIX=/usr]   agents, library, the command mailman-ha
 #   make deb rpm         packages, into build/
 #   make test            everything that needs no cluster (sets up what it needs)
-#   make test-cluster    failover on real clusters in namespaces (root; sets up what it needs)
+#   make test-cluster [ALL_KINDS=1]   failover on real clusters in namespaces (root; sets up what it
+#                        needs); each suite with each kind of Mailman
 #   make test-install    packages and the README's commands on bare machines (root)
 #   make demo            watch a two-node cluster lose its active node in the middle of traffic
 #   make pictures        draw docs/*.svg anew; the failover is a real one (root)
@@ -208,7 +209,7 @@ lab-images: lab-packages venv
 	$(VENV)/bin/python -m lab images
 
 test-cluster: lab-packages packaging-packages venv
-	$(VENV)/bin/python -m pytest -m cluster tests/cluster tests/packages/test_on_a_cluster.py \
+	ALL_KINDS='$(ALL_KINDS)' $(VENV)/bin/python -m pytest -m cluster tests/cluster tests/packages/test_on_a_cluster.py \
 	    tests/readme/test_on_a_cluster.py $(PYTEST_OPTIONS)
 
 test-install: lab-packages packaging-packages venv
