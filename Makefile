@@ -209,7 +209,7 @@ lab-images: lab-packages venv
 	$(VENV)/bin/python -m lab images
 
 test-cluster: lab-packages packaging-packages venv
-	ALL_KINDS='$(ALL_KINDS)' $(VENV)/bin/python -m pytest -m cluster tests/cluster tests/packages/test_on_a_cluster.py \
+	$(VENV)/bin/python -m pytest -m cluster tests/cluster tests/packages/test_on_a_cluster.py \
 	    tests/readme/test_on_a_cluster.py $(PYTEST_OPTIONS)
 
 test-install: lab-packages packaging-packages venv

@@ -663,7 +663,6 @@ class Mailman3FewRunners(Mailman3):
 
     name = "mailman3-few-runners"
     runners = frozenset({"digest", "in", "lmtp", "out", "pipeline", "retry"})
-    with_workers = frozenset()
     additions = sections_of_runners(Mailman3.runners - runners)
 
     def create_list(self, address: str, subscribers: Sequence[str]) -> list[list[str]]:
@@ -682,7 +681,6 @@ class Mailman3Slices(Mailman3):
     needs_database = True
     slices = MappingProxyType({"in": 4, "out": 8})
     runners = frozenset({"lmtp", "pipeline", "retry"})
-    with_workers = frozenset()
     changes: ClassVar[dict[str, dict[str, str]]] = {
         **Mailman3.changes,
         "database": {

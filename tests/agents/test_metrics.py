@@ -653,7 +653,6 @@ WRITER = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from mailman_ha.agents.list_lock_janitor import textfile
-
 sizes = [1, 5000, 70000, 300]
 print("up", flush=True)
 number = 0

@@ -22,8 +22,6 @@ from .good_site import (
     spoiled,
 )
 
-pytestmark = pytest.mark.no_posts
-
 
 def link(root: Path, path: str, to: str = "/x") -> None:
     full = root / path

@@ -14,8 +14,6 @@ from mailman_ha.mailman.processes import MASTER, RUNNER, RememberedMaster, Role
 
 from tests.fuzz.surface import bounded
 
-pytestmark = pytest.mark.no_posts
-
 P21 = Location("2.1", ("/usr/local/mailman/bin",), prefix="/usr/local/mailman")
 DEBIAN21 = Location(
     "2.1", ("/var/lib/mailman/bin", "/usr/lib/mailman/bin"), prefix="/var/lib/mailman"
