@@ -8,6 +8,7 @@ process of anybody else is ever meant.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -116,7 +117,7 @@ def _belongs(pid: str, top: bytes) -> bool:
         words = Path(f"/proc/{pid}/cmdline").read_bytes()
         if not words:
             return False  # the kernel's own, or a zombie
-        if top in words:
+        if top in words and re.search(re.escape(top) + rb"(?!\w)", words):
             return True
         directory = os.readlink(f"/proc/{pid}/cwd".encode())
         if directory == top or directory.startswith(top + b"/"):

@@ -49,6 +49,18 @@ def test_installations_do_not_see_each_other(installation: Installation) -> None
         other.wait()
 
 
+def test_process_in_a_directory_of_a_longer_name_belongs_to_another(tmp_path: Path) -> None:
+    for name in ("2", "20"):
+        (tmp_path / name).mkdir()
+    program = [sys.executable, "-c", "import time; time.sleep(60)", str(tmp_path / "20")]
+    with subprocess.Popen(program, cwd="/tmp") as other:
+        try:
+            assert [process.pid for process in processes_of(tmp_path / "20")] == [other.pid]
+            assert processes_of(tmp_path / "2") == []
+        finally:
+            other.kill()
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_stays_of_a_run_that_was_ended(how: int) -> None:
     """A test run that dies with its installation serving: the warden ends and removes all of it."""

@@ -13,6 +13,7 @@ if _os.environ.get('MAILMAN_STANDIN_CRASH') or _os.environ.get('MAILMAN_STANDIN_
         'break': ('touch', 'unlink-lock', 'unlink-claim'),
         'transfer': ('touch', 'link', 'truncate', 'write', 'unlink-old', 'touch-new'),
         'clear': ('unlink-lock', 'unlink-claim'),
+        'fork': ('child',),
         'master': ('possession', 'pid-file', 'session', 'runners', 'handlers'),
         'save': ('create', 'half', 'write', 'unlink-last', 'keep-last', 'rename'),
         'dequeue': ('rename',),
@@ -134,6 +135,7 @@ if _os.environ.get('MAILMAN_STANDIN_CRASH') or _os.environ.get('MAILMAN_STANDIN_
         real_take = lock._take_possession
 
         def take(self):
+            _step('fork', 'child', name_of(self))
             real_take(self)
             _step('master', 'possession', '')
         lock._take_possession = take

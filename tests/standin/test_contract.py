@@ -16,6 +16,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,12 +54,27 @@ def refused(finished: Finished, why: str) -> bool:
 
 
 def crash_start(mailman: Mailman21, where: str, *, kill_child: bool = True) -> Path:
-    """A `mailmanctl start` that dies at `where`; answers the name its claim had before the fork."""
-    child = mailman.spawn([mailman.mailmanctl, "start"], environment={CRASH: where})
-    assert child.wait(20) == -signal.SIGKILL
+    """A `mailmanctl start` that dies at `where`; answers the name its claim had before the fork.
+
+    A child looks at the lock only after that: it counts the lock's names before it reads the lock,
+    and a transfer that fell in between would let it take a lock of three names for its own.
+    """
+    starter = mailman.spawn(
+        [mailman.mailmanctl, "start"], environment={CRASH: where, PAUSE: "fork:child"}
+    )
+    assert starter.wait(20) == -signal.SIGKILL
     if kill_child:
         mailman.end_processes()
-    return mailman.lock_dir / f"master-qrunner.{mailman.host}.{child.pid}.1"
+    for child in mailman.processes():
+        wait_until(partial(stopped, child), 20, f"{child} stands still after the fork")
+        child.send(signal.SIGCONT)
+    return mailman.lock_dir / f"master-qrunner.{mailman.host}.{starter.pid}.1"
+
+
+def stopped(process: PrivateProcess) -> bool:
+    now = read_process(process.pid)
+    assert now is not None, f"{process} has ended"
+    return now.state == "T"
 
 
 def new_claims(mailman: Mailman21) -> list[Path]:

@@ -124,6 +124,7 @@ def start(forced, quiet, restarts):
             print("Starting Mailman's master qrunner.")
         lock.transfer_to(pid)
         return 0
+    steps.step("fork", "child", mm_cfg.MASTER_LOCK_FILE)
     lock.take_possession()
     Master(lock, restarts).run()
     return 0

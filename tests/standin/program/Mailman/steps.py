@@ -21,6 +21,7 @@ STEPS = {
     "break": ("touch", "unlink-lock", "unlink-claim"),
     "transfer": ("touch", "link", "truncate", "write", "unlink-old", "touch-new"),
     "clear": ("unlink-lock", "unlink-claim"),
+    "fork": ("child",),
     "master": ("possession", "pid-file", "session", "runners", "handlers"),
     "save": ("create", "half", "write", "unlink-last", "keep-last", "rename"),
     "enqueue": ("create", "write", "rename"),
