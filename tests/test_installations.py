@@ -55,6 +55,8 @@ def test_process_in_a_directory_of_a_longer_name_belongs_to_another(tmp_path: Pa
     program = [sys.executable, "-c", "import time; time.sleep(60)", str(tmp_path / "20")]
     with subprocess.Popen(program, cwd="/tmp") as other:
         try:
+            # right after exec(2) a process has no words yet
+            wait_until(lambda: processes_of(tmp_path / "20"), 10, "the process is found")
             assert [process.pid for process in processes_of(tmp_path / "20")] == [other.pid]
             assert processes_of(tmp_path / "2") == []
         finally:

@@ -265,7 +265,7 @@ class Player:
 
     def _later(self) -> float:
         """A moment that is clearly later than all that was done till now, and earlier than all that
-        will be: file times are the kernel's coarse ones, up to 10 ms old."""
+        will be: file times are the kernel's coarse ones, up to UNCERTAINTY old."""
         time.sleep(UNCERTAINTY + 0.005)
         moment = time.time()
         time.sleep(UNCERTAINTY + 0.010)
@@ -417,7 +417,8 @@ class Player:
         return (
             f"{self.task.name}, format {self.task.format}, step {number}, {step.what} {step.who}: "
             f"{why}\nmodel:     {step.after}\ndirectory: {shown}\nsteps: {steps}\n"
-            f"inodes of claimants: {self.inodes}\nfiles: {there}"
+            f"inodes of claimants: {self.inodes}\nfiles: {there}\n"
+            f"janitors stand before: { {node: one.stands for node, one in self.janitors.items()} }"
         )
 
 
