@@ -102,6 +102,36 @@ def test_stop_ends_everything_with_the_share_unmounted(
         shelter.rename(prefix)
 
 
+def test_stop_ends_a_master_that_starts_dying_runners_for_ever(
+    agents: Agents, make_installation: Callable[..., Installation]
+) -> None:
+    """As where their program is gone: Python's exit status for that means a restart to 2.1."""
+    installation = make_installation("standin")
+    assert agents.master("start", installation).code == 0
+    program = Path(installation.agent_parameters()["prefix"]) / "bin" / "qrunner"
+    program.write_text(
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"  # else its TERM might come in time
+        "time.sleep(0.2)\n"
+        "sys.exit(2)\n"
+    )
+    (master,) = installation.masters()
+    for runner in installation.runners():
+        runner.send(signal.SIGKILL)
+    log = installation.log_dir / "qrunner"
+    wait_until(
+        lambda: log.exists() and "sts: 2" in log.read_text(), 10, "runners that cannot be started"
+    )
+    began = time.monotonic()
+    done = agents.master("stop", installation, timeout=60)
+    assert done.code == 0, done.stderr
+    assert f"sending SIGKILL to master {master.pid}" in done.stderr
+    assert time.monotonic() - began < 30, "it did not wait until its time was nearly over"
+    assert not installation.processes()
+    assert agents.master("monitor", installation).code == 7
+    assert not installation.master_lock.exists()
+
+
 def test_stop_ends_everything_with_the_share_hung(
     agents: Agents, make_installation: Callable[..., Installation]
 ) -> None:

@@ -10,7 +10,7 @@ import signal
 import time
 
 from mailman_ha.evidence import process_table
-from mailman_ha.ocf.record import record
+from mailman_ha.ocf.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,11 +20,17 @@ if TYPE_CHECKING:
     from mailman_ha.ocf.call import Call
 
     Identity = tuple[int, int]
+    ServedSlice = tuple[str, int, int]
 
 #: A runner whose master ended has had its TERM from the master; a second one would cut short a
 #: Mailman 3 runner that is just putting its message aside (contract, section 5). It gets this
 #: long (seconds) before it counts as forgotten.
 FORWARDED = 5.0
+
+#: So many processes may have served one slice since the master was told to end. One that starts
+#: still more never ends: 2.1 starts a runner anew, without limit, whose program is gone with the
+#: share, for Python exits then with the status that means a restart (contract, section 2).
+PROCESSES_OF_A_SLICE = 3
 
 #: How often the table is read while waiting (seconds).
 POLL = 0.1
@@ -32,11 +38,29 @@ POLL = 0.1
 
 @record
 class Signalled:
-    """What was sent so far. Processes are named by (pid, start); times are monotonic seconds."""
+    """What was sent so far. Processes are named by (pid, start); times are monotonic seconds.
+
+    `served` is every runner seen since the master was told to end, by what it serves.
+    """
 
     terminated: frozenset[Identity] = frozenset()
     master_terminated: bool = False
     master_gone_at: float | None = None
+    served: frozenset[tuple[ServedSlice, Identity]] = frozenset()
+
+    def with_runners(self, runners: tuple[MailmanProcess, ...]) -> Signalled:
+        """The same, with these runners as seen too."""
+        seen = {
+            ((one.role.runner, one.role.slice, one.role.slices), identity(one)) for one in runners
+        }
+        return replace(self, served=self.served | seen)
+
+    def master_starts_runners_for_ever(self) -> bool:
+        """Whether one slice has been served by more processes than any that ends would start."""
+        count: dict[ServedSlice, int] = {}
+        for slice, _ in self.served:
+            count[slice] = count.get(slice, 0) + 1
+        return max(count.values(), default=0) > PROCESSES_OF_A_SLICE
 
 
 @record
@@ -62,6 +86,8 @@ def next_step(left: MailmanProcesses, sent: Signalled, now: float, kill_from: fl
         return Step(done=True)
     if now >= kill_from:
         return Step(kill=left.masters + left.runners)
+    if left.masters and sent.master_starts_runners_for_ever():
+        return Step(kill=left.masters)
     if left.masters:
         return Step(
             terminate=tuple(one for one in left.masters if identity(one) not in sent.terminated)
@@ -83,8 +109,9 @@ def end_all(
 ) -> tuple[MailmanProcesses, bool]:
     """End what `find` finds until nothing is left or the deadline is near.
 
-    KILL is used when no more than `reserve` seconds remain of the action's time. Returns what is
-    still there (nothing: done), and whether anything had to be killed.
+    KILL is used when no more than `reserve` seconds remain of the action's time, and on a master
+    that never ends. Returns what is still there (nothing: done), and whether anything had to be
+    killed.
     """
     sent = Signalled()
     killed: set[Identity] = set()
@@ -96,7 +123,9 @@ def end_all(
         )
         now = time.monotonic()
         if sent.master_terminated and sent.master_gone_at is None and not left.masters:
-            sent = Signalled(sent.terminated, True, now)
+            sent = replace(sent, master_gone_at=now)
+        if sent.master_terminated:
+            sent = sent.with_runners(left.runners)
         step = next_step(left, sent, now, kill_from)
         if step.done:
             return left, bool(killed)
@@ -106,10 +135,10 @@ def end_all(
             # A stopped process would never hear it.
             process_table.send(one.process.stat, signal.SIGCONT)
         if step.terminate:
-            sent = Signalled(
-                sent.terminated | {identity(one) for one in step.terminate},
-                sent.master_terminated or bool(left.masters),
-                sent.master_gone_at,
+            sent = replace(
+                sent,
+                terminated=sent.terminated | {identity(one) for one in step.terminate},
+                master_terminated=sent.master_terminated or bool(left.masters),
             )
         for one in step.kill:
             if identity(one) not in killed:
