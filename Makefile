@@ -48,8 +48,8 @@ VENV      = .venv
 AGENTS    = mailman-master qfiles-slice list-lock-janitor
 MANUALS   = $(MANUAL) $(SITE_MANUAL) $(AGENTS:%=$(AGENT_MANUALS)/ocf_$(PROVIDER)_%.7)
 
-.PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-cluster test-install \
-    test-nfs demo pictures bench bench-failover model histories nightly fuzz chaos lint venv test-packages \
+.PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-agents \
+    test-cluster test-install test-nfs demo pictures bench bench-failover model histories nightly fuzz chaos lint venv test-packages \
     lab-packages lab-images clean
 
 all:
@@ -204,6 +204,11 @@ test: test-packages venv
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest -m 'not cluster and not nfs' $(PYTEST_OPTIONS)
+
+# The agents' own tests, half of `make test`.
+test-agents: test-packages venv
+	$(VENV)/bin/python -m tests.mailman3_venv
+	$(VENV)/bin/python -m pytest -m 'not cluster and not nfs' tests/agents $(PYTEST_OPTIONS)
 
 lab-images: lab-packages venv
 	$(VENV)/bin/python -m lab images
