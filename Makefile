@@ -49,8 +49,8 @@ AGENTS    = mailman-master qfiles-slice list-lock-janitor
 MANUALS   = $(MANUAL) $(SITE_MANUAL) $(AGENTS:%=$(AGENT_MANUALS)/ocf_$(PROVIDER)_%.7)
 
 .PHONY: all install uninstall scriptlet deb rpm packaging-packages source-archive test test-agents \
-    test-cluster test-install test-nfs demo pictures bench bench-failover model histories nightly fuzz chaos lint venv test-packages \
-    lab-packages lab-images clean
+    test-cluster test-install test-nfs demo pictures bench bench-failover model histories nightly \
+    fuzz chaos lint venv test-packages lab-packages lab-images clean
 
 all:
 	@sed -n 's/^#   //p' Makefile
