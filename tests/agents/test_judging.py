@@ -7,7 +7,7 @@ from mailman_ha.agents.list_lock_janitor import judge as janitor_judge
 from mailman_ha.agents.lock_sweep import Kept, SweepReport
 from mailman_ha.agents.mailman_end import (
     FORWARDED,
-    PROCESSES_OF_A_SLICE,
+    RUNNERS_OF_A_SLICE,
     Signalled,
     Step,
     identity,
@@ -195,16 +195,28 @@ def test_master_is_told_first_and_runners_are_left_to_it() -> None:
 
 def test_master_that_starts_runners_for_ever_after_its_term_is_killed() -> None:
     """One that starts a runner anew because it crashed at that moment is waited for."""
-    sent = Signalled(frozenset({identity(MASTER)}), True).with_runners(RUNNERS)
-    for pid in range(20, 20 + PROCESSES_OF_A_SLICE):
-        assert next_step(MailmanProcesses((MASTER,), RUNNERS), sent, 1, 100).kill == ()
+    everyone = MailmanProcesses((MASTER,), RUNNERS)
+    sent = Signalled(frozenset({identity(MASTER)}), True).having_seen(everyone)
+    for pid in range(20, 20 + RUNNERS_OF_A_SLICE):
+        assert next_step(everyone, sent, 1, 100).kill == ()
         newcomer = process(pid, "runner", 10, runner="in", slice=1, slices=2)
-        sent = sent.with_runners((RUNNERS[0], newcomer, RUNNERS[2]))
-    step = next_step(MailmanProcesses((MASTER,), RUNNERS), sent, 1, 100)
+        sent = sent.having_seen(replace(everyone, runners=(RUNNERS[0], newcomer, RUNNERS[2])))
+    step = next_step(everyone, sent, 1, 100)
     assert step.kill == (MASTER,) and not step.terminate
     # its runners have had their TERM from it, or end by themselves
     gone = replace(sent, master_gone_at=2.0)
     assert next_step(MailmanProcesses((), RUNNERS), gone, 2.1, 100) == Step()
+
+
+@pytest.mark.parametrize("parent", [20, 1])
+def test_workers_of_the_rest_server_and_orphans_are_no_runners_that_the_master_starts(
+    parent: int,
+) -> None:
+    server = process(20, "runner", 10, runner="rest")
+    workers = tuple(process(pid, "runner", parent, runner="rest") for pid in range(21, 30))
+    left = MailmanProcesses((MASTER,), (server, *workers))
+    sent = Signalled(frozenset({identity(MASTER)}), True).having_seen(left)
+    assert next_step(left, sent, 1, 100) == Step()
 
 
 def test_orphans_are_told_at_once_and_killed_when_the_time_is_over_master_first() -> None:

@@ -21,7 +21,7 @@ from tests.agents.agent_runs import (
     identity,
     in_the_place_of_a_runner,
 )
-from tests.installations import Installation, wait_until
+from tests.installations import Installation, free_port, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.no_posts]
 
@@ -130,6 +130,22 @@ def test_stop_ends_a_master_that_starts_dying_runners_for_ever(
     assert not installation.processes()
     assert agents.master("monitor", installation).code == 7
     assert not installation.master_lock.exists()
+
+
+def test_stop_lets_a_rest_server_with_many_workers_end_in_good_order(
+    agents: Agents, make_installation: Callable[..., Installation]
+) -> None:
+    """Its workers look like runners of one slice; the master starts none of them."""
+    installation = make_installation(
+        "mailman3", runners=("rest",),
+        settings=f"[webservice]\nhostname: 127.0.0.1\nport: {free_port()}\nworkers: 5\n",
+    )
+    assert agents.master("start", installation).code == 0
+    wait_until(lambda: len(installation.runners()) == 6, 20, "the server and its workers run")
+    done = agents.master("stop", installation, timeout=60)
+    assert done.code == 0, done.stderr
+    assert "SIGKILL" not in done.stderr
+    assert not installation.processes()
 
 
 def test_stop_ends_everything_with_the_share_hung(

@@ -16,21 +16,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mailman_ha.mailman.processes import MailmanProcess, MailmanProcesses
+    from mailman_ha.mailman.processes import MailmanProcess, MailmanProcesses, Role
     from mailman_ha.ocf.call import Call
 
     Identity = tuple[int, int]
-    ServedSlice = tuple[str, int, int]
 
 #: A runner whose master ended has had its TERM from the master; a second one would cut short a
 #: Mailman 3 runner that is just putting its message aside (contract, section 5). It gets this
 #: long (seconds) before it counts as forgotten.
 FORWARDED = 5.0
 
-#: So many processes may have served one slice since the master was told to end. One that starts
+#: So many runners of one slice a master may have had since it was told to end. One that starts
 #: still more never ends: 2.1 starts a runner anew, without limit, whose program is gone with the
 #: share, for Python exits then with the status that means a restart (contract, section 2).
-PROCESSES_OF_A_SLICE = 3
+RUNNERS_OF_A_SLICE = 3
 
 #: How often the table is read while waiting (seconds).
 POLL = 0.1
@@ -40,27 +39,28 @@ POLL = 0.1
 class Signalled:
     """What was sent so far. Processes are named by (pid, start); times are monotonic seconds.
 
-    `served` is every runner seen since the master was told to end, by what it serves.
+    `started` is every runner that a master was seen to have since it was told to end.
     """
 
     terminated: frozenset[Identity] = frozenset()
     master_terminated: bool = False
     master_gone_at: float | None = None
-    served: frozenset[tuple[ServedSlice, Identity]] = frozenset()
+    started: frozenset[tuple[Role, Identity]] = frozenset()
 
-    def with_runners(self, runners: tuple[MailmanProcess, ...]) -> Signalled:
-        """The same, with these runners as seen too."""
+    def having_seen(self, left: MailmanProcesses) -> Signalled:
+        """The same, with the runners of these masters. The REST server's workers are none: they
+        look like it, but are its children."""
+        masters = {one.pid for one in left.masters}
         seen = {
-            ((one.role.runner, one.role.slice, one.role.slices), identity(one)) for one in runners
+            (one.role, identity(one)) for one in left.runners
+            if one.process.stat.parent in masters
         }
-        return replace(self, served=self.served | seen)
+        return replace(self, started=self.started | seen)
 
-    def master_starts_runners_for_ever(self) -> bool:
-        """Whether one slice has been served by more processes than any that ends would start."""
-        count: dict[ServedSlice, int] = {}
-        for slice, _ in self.served:
-            count[slice] = count.get(slice, 0) + 1
-        return max(count.values(), default=0) > PROCESSES_OF_A_SLICE
+    def master_never_ends(self) -> bool:
+        """Whether a master has started more runners of one slice than any that ends would."""
+        slices = [role for role, _ in self.started]
+        return any(slices.count(role) > RUNNERS_OF_A_SLICE for role in slices)
 
 
 @record
@@ -86,9 +86,9 @@ def next_step(left: MailmanProcesses, sent: Signalled, now: float, kill_from: fl
         return Step(done=True)
     if now >= kill_from:
         return Step(kill=left.masters + left.runners)
-    if left.masters and sent.master_starts_runners_for_ever():
-        return Step(kill=left.masters)
     if left.masters:
+        if sent.master_never_ends():
+            return Step(kill=left.masters)
         return Step(
             terminate=tuple(one for one in left.masters if identity(one) not in sent.terminated)
         )
@@ -125,7 +125,7 @@ def end_all(
         if sent.master_terminated and sent.master_gone_at is None and not left.masters:
             sent = replace(sent, master_gone_at=now)
         if sent.master_terminated:
-            sent = sent.with_runners(left.runners)
+            sent = sent.having_seen(left)
         step = next_step(left, sent, now, kill_from)
         if step.done:
             return left, bool(killed)
