@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import time
 from pathlib import Path
@@ -15,22 +14,11 @@ from mailman_ha.ocf import codes
 from mailman_ha.ocf.deadline import Deadline, margin, usual_timeout
 from mailman_ha.ocf.outcome import Refusal
 
-from .conftest import Ended, ExampleAgent
+from .conftest import ExampleAgent
 
 TIMEOUT_MS = "1500"
 TIMEOUT = 1.5
-
-#: What a busy machine may add to the agent's own time, to start it and to collect it (seconds).
-BUSY = 1.5
-
 EVERY_ACTION = ("start", "stop", "monitor", "reload-agent", "status")
-
-
-def assert_in_time(ended: Ended) -> None:
-    """It ended, and by its own clock before the timeout."""
-    assert ended.seconds < TIMEOUT + BUSY
-    told = re.search(r"not done after ([\d.]+) s of the 1.5 s allowed", ended.reason)
-    assert told is None or float(told[1]) < TIMEOUT
 
 
 def _wait_until_gone(pid: int) -> None:
@@ -65,7 +53,7 @@ def test_hanging_action_ends_before_its_timeout_and_says_where(
     os.mkfifo(agent.place / "fifo")
     ended = agent.run(action, mood=mood, directory=str(agent.place), CRM_meta_timeout=TIMEOUT_MS)
     assert ended.code == codes.ERR_GENERIC
-    assert_in_time(ended)
+    assert ended.seconds < TIMEOUT
     assert doing.format(place=agent.place) in ended.reason
     assert "of the 1.5 s allowed" in ended.reason
     if mood == "child":
@@ -79,7 +67,7 @@ def test_hanging_quick_monitor_ends_before_its_timeout(agent: ExampleAgent) -> N
         "monitor", mood="quick-hangs", directory=str(fifo), CRM_meta_timeout=TIMEOUT_MS
     )
     assert ended.code == codes.ERR_GENERIC
-    assert_in_time(ended)
+    assert ended.seconds < TIMEOUT
     assert "while taking a quick look" in ended.reason
 
 
@@ -102,7 +90,7 @@ def test_action_that_hangs_in_an_import_ends_before_its_timeout(
     agent.path = script
     ended = agent.run("start", CRM_meta_timeout=TIMEOUT_MS)
     assert ended.code == codes.ERR_GENERIC
-    assert_in_time(ended)
+    assert ended.seconds < TIMEOUT
     assert "not done after" in ended.reason
 
 
@@ -112,7 +100,7 @@ def test_hanging_log_does_not_outlast_the_timeout(agent: ExampleAgent) -> None:
     os.mkfifo(fifo)
     ended = agent.run("start", mood="refuse", HA_LOGFILE=str(fifo), CRM_meta_timeout=TIMEOUT_MS)
     assert (ended.code, ended.reason) == (5, "the thing is not here; install it")
-    assert_in_time(ended)
+    assert ended.seconds < TIMEOUT
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -181,13 +169,13 @@ def test_check_refuses_once_the_deadline_has_passed() -> None:
 
 
 def test_sleep_never_goes_past_the_deadline() -> None:
-    deadline = Deadline(2.0)
+    deadline = Deadline(0.4)
     began = time.monotonic()
     assert deadline.sleep(0.05) is True
     assert deadline.sleep(60) is False
     assert deadline.sleep(60) is False
     assert deadline.sleep(-1) is False
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 0.4
 
 
 def test_more_time_may_be_allowed_never_less() -> None:
