@@ -199,16 +199,18 @@ test-packages:
 lab-packages:
 	$(call need,$(LAB_PACKAGES))
 
+WITHOUT_CLUSTER = $(VENV)/bin/python -m pytest -m 'not cluster and not nfs'
+
 test: test-packages venv
 	$(VENV)/bin/python -m tests.mailman3_venv
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest -m 'not cluster and not nfs' $(PYTEST_OPTIONS)
+	$(WITHOUT_CLUSTER) $(PYTEST_OPTIONS)
 
 # The agents' own tests, half of `make test`.
 test-agents: test-packages venv
 	$(VENV)/bin/python -m tests.mailman3_venv
-	$(VENV)/bin/python -m pytest -m 'not cluster and not nfs' tests/agents $(PYTEST_OPTIONS)
+	$(WITHOUT_CLUSTER) tests/agents $(PYTEST_OPTIONS)
 
 lab-images: lab-packages venv
 	$(VENV)/bin/python -m lab images

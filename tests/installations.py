@@ -29,6 +29,7 @@ from typing import ClassVar
 
 from mailman_ha.evidence import process_identity
 
+from lab.sites import NO_ARCHIVE
 from tests import standin
 from tests.mailman3_venv import ensure_mailman3
 from tests.private_processes import (
@@ -747,20 +748,19 @@ class Mailman3(Installation):
             for words in (["create", address], ["addmembers", str(members), address]):
                 done = making.mailman(*words)
                 assert done.returncode == 0, done
-            # Else a list's rows are made at its first post, and made twice by two runners that
-            # deliver at the same time; from then on Mailman puts all of its posts aside.
-            done = making.mailman(
-                "shell", "-l", address, input_text="from mailman.interfaces.mailinglist import "
-                "IListArchiverSet\nIListArchiverSet(m)\ncommit()\n",
-            )
+            # Without rows for its archivers a list gets them at its first post, and twice from two
+            # runners that deliver at the same time: then Mailman puts all its posts aside. And no
+            # archive runner runs here: a copy of each post would wait in its queue for ever.
+            done = making.mailman("shell", "-l", address, input_text=f"{NO_ARCHIVE}commit()\n")
             assert done.returncode == 0, done
         finally:
             making.sink.close()
-        # No archive runner runs here: a copy of each post would wait in its queue for ever.
         database = sqlite3.connect(making.var_dir / "data" / "mailman.db")
         with database:
-            database.execute("UPDATE mailinglist SET archive_policy = 0, digests_enabled = 0")
-            assert database.execute("SELECT count(*) FROM listarchiver").fetchone()[0] > 1
+            database.execute("UPDATE mailinglist SET digests_enabled = 0")
+            # the shell tells of no error by its status
+            assert database.execute("SELECT count(*) > 1 FROM listarchiver").fetchone() == (1,)
+            assert database.execute("SELECT archive_policy FROM mailinglist").fetchall() == [(0,)]
         database.close()
         for left in [*making.queue_dir.glob("*/*"), *making.lock_dir.iterdir()]:
             left.unlink()
