@@ -108,20 +108,30 @@ def test_stop_ends_a_master_that_starts_dying_runners_for_ever(
     """As where their program is gone: Python's exit status for that means a restart to 2.1."""
     installation = make_installation("standin")
     assert agents.master("start", installation).code == 0
-    program = Path(installation.agent_parameters()["prefix"]) / "bin" / "qrunner"
-    program.write_text(
-        "import signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"  # else its TERM might come in time
+    # The first ones wait for their TERM: one that hears it while Python still starts would die of
+    # it, and a master whose runners all did so ends in good order.
+    told = installation.log_dir / "told"
+    (Path(installation.agent_parameters()["prefix"]) / "bin" / "qrunner").write_text(
+        "import pathlib, signal, sys, time\n"
+        f"told = pathlib.Path({str(told)!r})\n"
+        "signal.signal(signal.SIGTERM, lambda *_: told.touch())\n"
+        "while not told.exists():\n"
+        "    time.sleep(0.02)\n"
         "time.sleep(0.2)\n"
         "sys.exit(2)\n"
     )
     (master,) = installation.masters()
-    for runner in installation.runners():
+    good = installation.runners()
+    for runner in good:
         runner.send(signal.SIGKILL)
-    log = installation.log_dir / "qrunner"
-    wait_until(
-        lambda: log.exists() and "sts: 2" in log.read_text(), 10, "runners that cannot be started"
-    )
+
+    def all_replaced() -> bool:
+        now = installation.runners()
+        return len(now) == len(good) and all(
+            one.pid not in {old.pid for old in good} and one.catches(signal.SIGTERM) for one in now
+        )
+
+    wait_until(all_replaced, 10, "runners that will not end well")
     began = time.monotonic()
     done = agents.master("stop", installation, timeout=60)
     assert done.code == 0, done.stderr
