@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from tests.agents.slice_fixture import make_node, sliced, sliced_by_kind
+from tests.agents.slice_fixture import (
+    make_node,
+    outgoing,
+    outgoing_by_kind,
+    sliced,
+    sliced_by_kind,
+)
 
-__all__ = ["make_node", "sliced", "sliced_by_kind"]
+__all__ = ["make_node", "outgoing", "outgoing_by_kind", "sliced", "sliced_by_kind"]

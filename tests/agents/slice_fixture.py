@@ -3,7 +3,8 @@
 `sliced` is one installation of each kind with agents for it, shared by all tests of the run, since
 asking Mailman 3 for its configuration takes seconds: each test gets it without processes, locks,
 queue entries and state. `make_node` makes a second and a third node: process table and host name
-are a node's own, and killing its first process is a power cut.
+are a node's own, and killing its first process is a power cut. `outgoing` is another installation
+of each kind, whose queue `out` is left to qfiles-slice, which therefore delivers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
+import psutil
 import pytest
 from mailman_ha.queues import entries, slices
 from mailman_ha.queues.slices import Slice
@@ -378,3 +380,68 @@ def make_node() -> Iterator[Callable[[Sliced, str], Node]]:
     yield make
     for node in made:
         node.cut_power()
+
+
+@pytest.fixture(scope="session")
+def outgoing_by_kind(private_space: PrivateSpace) -> Iterator[Callable[[str], Sliced]]:
+    """Installations whose master leaves the queue `out` alone, whose runner delivers."""
+    made: dict[str, Sliced] = {}
+
+    def give(kind: str) -> Sliced:
+        if kind not in made:
+            options: dict[str, object] = (
+                {"runners": (), "slices": {"in": 1, "out": 1}} if kind == "mailman3"
+                else {"without": list(Mailman21.QUEUES)}
+            )
+            made[kind] = Sliced(private_space.installation(kind, **options))
+        return made[kind]
+
+    yield give
+    for one in made.values():
+        one.close()
+
+
+@pytest.fixture(params=KINDS)
+def outgoing(
+    request: pytest.FixtureRequest, outgoing_by_kind: Callable[[str], Sliced]
+) -> Iterator[Sliced]:
+    given = outgoing_by_kind(request.param)
+    yield given
+    print(given.errors())
+    given.reset()
+
+
+def accepted(outgoing: Sliced, posts: int) -> set[str]:
+    """The Message-IDs of posts that wait in the queue `out`, having passed all before it."""
+    sent = {outgoing.installation.post() for _ in range(posts)}
+    upstream = ["in", "pipeline"] if outgoing.is_3 else ["in"]
+    for queue in upstream:
+        runner = outgoing.installation.spawn(outgoing.runner_command(0, 1, queue))
+        waiting = outgoing.installation.queue_dir / queue
+        wait_until(
+            lambda waiting=waiting: waiting.exists() and not list(waiting.glob("*+*")), 30,
+            f"the queue {queue} has run empty",
+        )
+        wait_until(
+            lambda runner=runner: (found := read_process(runner.pid)) is not None
+            and found.catches(signal.SIGTERM) and at_rest(runner.pid),
+            20, "the runner takes signals, and has nothing to finish",
+        )
+        runner.terminate()
+        runner.wait(20)
+    wait_until(
+        lambda: len(outgoing.entries_by_slice(1, "out")[0]) == posts, 10, "all wait in out"
+    )
+    return sent
+
+
+def at_rest(pid: int) -> bool:
+    """Whether a runner sleeps between two looks at its queue: a SIGTERM that falls into its last
+    step with a message makes Mailman put that aside."""
+    process = psutil.Process(pid)
+    before = process.cpu_times()
+    for _ in range(6):
+        if process.status() != psutil.STATUS_SLEEPING:
+            return False
+        time.sleep(0.05)
+    return process.cpu_times() == before

@@ -15,7 +15,7 @@ import pytest
 from mailman_ha.agents import drain
 
 from tests.agents.agent_runs import Agents
-from tests.installations import Installation
+from tests.installations import Installation, wait_until
 
 
 def shunted_into(directory: Path, number: int, came_from: str) -> str:
@@ -104,6 +104,26 @@ def test_link_in_the_shunt_queue_is_not_followed(queues: Queues, tmp_path: Path)
     drain.bring_back_since(queues.site, began)
     assert queues.held("in") == set()
     assert outside.exists()
+
+
+def test_message_that_a_hanging_mail_server_holds_is_back_in_its_queue_after_the_stop(
+    agents: Agents, make_installation: Callable[..., Installation]
+) -> None:
+    """Its runner is never between two messages, so that its end breaks the delivery off."""
+    installation = make_installation("mailman3")
+    assert agents.master("start", installation).code == 0
+    installation.sink.hold()
+    sent = installation.post()
+    installation.sink.wait_for_held(1)
+    done = agents.master("stop", installation, timeout=16)
+    assert done.code == 0, done.stderr
+    assert not list((installation.queue_dir / "shunt").glob("*"))
+    waiting = installation.queue_dir / "out"
+    assert len(list(waiting.glob("*.pck"))) == 1
+    installation.sink.release()
+    assert agents.master("start", installation).code == 0
+    wait_until(lambda: not list(waiting.glob("*+*")), 30, "the queue is empty")
+    assert sent in {one.message_id for one in installation.sink.messages}
 
 
 def test_stop_brings_back_what_is_shunted_while_it_ends_mailman(

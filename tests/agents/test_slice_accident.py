@@ -8,83 +8,17 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import psutil
 import pytest
 
 from tests.agents.agent_runs import NodePicture
-from tests.agents.slice_fixture import Node, Sliced, picture, refused
-from tests.installation_fixture import KINDS, KINDS21
-from tests.installations import Mailman21, PrivateSpace, wait_until
+from tests.agents.slice_fixture import Node, Sliced, accepted, picture, refused
+from tests.installation_fixture import KINDS21
+from tests.installations import wait_until
 from tests.private_processes import read_process
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def outgoing_by_kind(private_space: PrivateSpace) -> Iterator[Callable[[str], Sliced]]:
-    """Installations whose master leaves the queue `out` alone, whose runner delivers."""
-    made: dict[str, Sliced] = {}
-
-    def give(kind: str) -> Sliced:
-        if kind not in made:
-            options: dict[str, object] = (
-                {"runners": (), "slices": {"in": 1, "out": 1}} if kind == "mailman3"
-                else {"without": list(Mailman21.QUEUES)}
-            )
-            made[kind] = Sliced(private_space.installation(kind, **options))
-        return made[kind]
-
-    yield give
-    for one in made.values():
-        one.close()
-
-
-@pytest.fixture(params=KINDS)
-def outgoing(
-    request: pytest.FixtureRequest, outgoing_by_kind: Callable[[str], Sliced]
-) -> Iterator[Sliced]:
-    given = outgoing_by_kind(request.param)
-    yield given
-    print(given.errors())
-    given.reset()
-
-
-def accepted(outgoing: Sliced, posts: int) -> set[str]:
-    """The Message-IDs of posts that wait in the queue `out`, having passed all before it."""
-    sent = {outgoing.installation.post() for _ in range(posts)}
-    upstream = ["in", "pipeline"] if outgoing.is_3 else ["in"]
-    for queue in upstream:
-        runner = outgoing.installation.spawn(outgoing.runner_command(0, 1, queue))
-        waiting = outgoing.installation.queue_dir / queue
-        wait_until(
-            lambda waiting=waiting: waiting.exists() and not list(waiting.glob("*+*")), 30,
-            f"the queue {queue} has run empty",
-        )
-        wait_until(
-            lambda runner=runner: (found := read_process(runner.pid)) is not None
-            and found.catches(signal.SIGTERM) and at_rest(runner.pid),
-            20, "the runner takes signals, and has nothing to finish",
-        )
-        runner.terminate()
-        runner.wait(20)
-    wait_until(
-        lambda: len(outgoing.entries_by_slice(1, "out")[0]) == posts, 10, "all wait in out"
-    )
-    return sent
-
-
-def at_rest(pid: int) -> bool:
-    """Whether a runner sleeps between two looks at its queue: a SIGTERM that falls into its last
-    step with a message makes Mailman put that aside."""
-    process = psutil.Process(pid)
-    before = process.cpu_times()
-    for _ in range(6):
-        if process.status() != psutil.STATUS_SLEEPING:
-            return False
-        time.sleep(0.05)
-    return process.cpu_times() == before
 
 
 def test_two_runners_by_hand_on_one_slice_deliver_a_message_twice(outgoing: Sliced) -> None:

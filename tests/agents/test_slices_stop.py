@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.agents.agent_runs import Agents, identity, in_the_place_of_a_runner
-from tests.agents.slice_fixture import COUNT, OPTIONS, Sliced, refused
+from tests.agents.slice_fixture import COUNT, OPTIONS, Sliced, accepted, refused
 from tests.installation_fixture import KINDS21
 from tests.installations import Installation, wait_until
 from tests.private_processes import read_process
@@ -122,6 +122,25 @@ def test_stops_of_a_runner_that_never_sleeps_put_no_message_aside(sliced: Sliced
         assert len(waiting) + len(passed_on) >= sent
         in_the_middle += bool(left[1])
     assert in_the_middle, "the queue ran empty each time"
+
+
+@pytest.mark.parametrize("outgoing", ["mailman3"], indirect=True)
+def test_message_that_a_hanging_mail_server_holds_is_back_in_its_queue_after_the_stop(
+    outgoing: Sliced,
+) -> None:
+    """Its runner is never between two messages, so that its end breaks the delivery off."""
+    (sent,) = accepted(outgoing, 1)
+    outgoing.installation.sink.hold()
+    outgoing.started(0, 1, queue="out")
+    outgoing.installation.sink.wait_for_held(1)
+    done = outgoing.stop(0, 1, queue="out", timeout=8)
+    assert done.code == 0, done.stderr
+    assert not list((outgoing.installation.queue_dir / "shunt").glob("*"))
+    assert len(outgoing.entries_by_slice(1, "out")[0]) == 1
+    outgoing.installation.sink.release()
+    outgoing.started(0, 1, queue="out")
+    wait_until(lambda: not outgoing.entries_by_slice(1, "out")[0], 20, "the queue is empty")
+    assert sent in outgoing.delivered()
 
 
 def test_stop_of_a_slice_leaves_its_siblings_and_the_master_alone_and_the_other_way_round(

@@ -115,3 +115,15 @@ def test_directory_that_is_called_like_a_shunted_entry_is_none(tmp_path: Path) -
         before = os.listdir("/proc/self/fd")
         assert shunted.origin_of(path) == Origin()
         assert len(os.listdir("/proc/self/fd")) == len(before), "a descriptor was left open"
+
+
+def test_message_that_another_node_brought_back_meanwhile_is_no_error(tmp_path: Path) -> None:
+    assert not shunted.put_back(str(tmp_path / "gone"), str(tmp_path), "name")
+
+
+def test_queue_that_is_gone_is_told(tmp_path: Path) -> None:
+    message = tmp_path / "message"
+    message.touch()
+    with pytest.raises(FileNotFoundError):
+        shunted.put_back(str(message), str(tmp_path / "no-queue"), "name")
+    assert message.exists()

@@ -1,5 +1,5 @@
 """The agents: each observes, judges and acts.
 
 `site` turns an agent's parameters into one installation; `lock_evidence`, `lock_sweep` and
-`mailman_end` are the parts that more than one agent is made of.
+`orderly_end` are the parts that more than one agent is made of.
 """

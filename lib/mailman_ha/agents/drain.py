@@ -107,9 +107,10 @@ def drain(
         _bring_back(site, told, put_aside)
 
 
-def bring_back_since(site: Installation, began: float) -> None:
+def bring_back_since(site: Installation, began: float, queue: str = "") -> None:
     """Return to their queues the messages that were shunted since `began` (seconds since the
-    epoch): those of runners for which a drain had no time, so that the master's end broke them off.
+    epoch), of all queues or only of `queue`: those of runners that no drain could tell in time, so
+    that a SIGTERM broke them off.
 
     One that cannot be processed is put aside again by the next runner. Where the file server's
     clock is behind this host's, one that was shunted less than that after `began` is not seen and
@@ -125,7 +126,8 @@ def bring_back_since(site: Installation, began: float) -> None:
 
     with ActingAs(site.user.uid, site.user.gid):
         names = set(filter(is_new, _names(site, _SHUNT)))
-        _return_shunted(site, names, set(dict(site.answer.queues)) - {_BAD, _SHUNT})
+        served = set(dict(site.answer.queues)) - {_BAD, _SHUNT}
+        _return_shunted(site, names, served & {queue} if queue else served)
 
 
 def _told_asleep(

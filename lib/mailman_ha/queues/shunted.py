@@ -77,11 +77,16 @@ def origin_of(path: str) -> Origin:
 
 def put_back(path: str, directory: str, name: str) -> bool:
     """Move the message in `path` into the queue `directory` as `name`; False where the queue has
-    an entry of that name. Raises OSError."""
+    an entry of that name, or another node has moved it meanwhile. Raises OSError."""
     target = os.path.join(directory, name)
     if os.path.lexists(target):
         return False
-    os.rename(path, target)
+    try:
+        os.rename(path, target)
+    except FileNotFoundError:
+        if not os.path.isdir(directory):
+            raise
+        return False
     return True
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
-import signal
 import subprocess
 import time
 
 from mailman_ha.agents import (
     bounded_child,
-    drain,
     lock_evidence,
     lock_sweep,
     mailbox_sweep,
-    mailman_end,
+    orderly_end,
     printed_output,
     slice_claims,
     state_lines,
@@ -24,7 +22,7 @@ from mailman_ha.agents.mailman_master import judge, observe, state_file
 from mailman_ha.agents.mailman_master.observe import Snapshot
 from mailman_ha.agents.mailman_master.state_file import MasterState
 from mailman_ha.agents.site import Absent
-from mailman_ha.evidence import command, ended_processes, process_table
+from mailman_ha.evidence import command, ended_processes
 from mailman_ha.mailman.installation import Installation
 from mailman_ha.mailman.location import VERSION_21
 from mailman_ha.mailman.processes import MailmanProcesses
@@ -33,8 +31,6 @@ from mailman_ha.ocf.outcome import Outcome, Refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mailman_ha.ocf.call import Call
 
 #: Locks in lock_dir that every start of Mailman 3 takes, so that a dead node's delay it.
@@ -54,9 +50,6 @@ RELEASE_SECONDS = 5.0
 
 #: What a stop spends at the most on telling other nodes that Mailman has ended here (seconds).
 TELL_SECONDS = 5.0
-
-#: What a stop spends at the most on letting Mailman 3's runners finish their messages (seconds).
-DRAIN_SECONDS = 20.0
 
 
 def monitor(call: Call) -> Outcome:
@@ -85,9 +78,7 @@ def start(call: Call) -> Outcome:
     if plan.end_first:
         call.log.warning(f"before the start: {plan.why}; ending it")
         find = functools.partial(agent_site.own_processes, call, site)
-        if drain.wants_draining(seen.processes):
-            _drain(call, find)
-        left, _ = mailman_end.end_all(call, find, call.deadline.remaining() / 2)
+        left, _ = orderly_end.end(call, find, call.deadline.remaining() / 2)
         if left:
             return Outcome(codes.ERR_GENERIC, f"could not end {_list(left)}")
     surroundings = functools.lru_cache(maxsize=1)(lambda: lock_evidence.look_around(call))
@@ -115,12 +106,9 @@ def stop(call: Call) -> Outcome:
         agent_site.own_processes, call, None, observe.as_master(remembered)
     )
     found = find()
-    began = time.time()
-    drained = drain.wants_draining(found)
-    if drained:
-        _drain(call, find)
-    reserve = min(KILL_RESERVE, call.deadline.remaining() / 3)
-    left, killed = mailman_end.end_all(call, find, reserve)
+    left, killed = orderly_end.end(
+        call, find, min(KILL_RESERVE, call.deadline.remaining() / 4)
+    )
     if left:
         return Outcome(
             codes.ERR_GENERIC,
@@ -129,8 +117,6 @@ def stop(call: Call) -> Outcome:
         )
     if killed:
         call.log.warning("Mailman did not end on SIGTERM and was killed")
-    if drained:
-        _bring_back(call, began)
     ended = {one.pid for one in found.all}
     if remembered is not None:
         ended.add(remembered.pid)
@@ -266,37 +252,6 @@ def _wait_until_up(
 
 def _said(printed: str, starter: subprocess.Popen[bytes]) -> str:
     return printed_output.said(printed, "its start command", starter.returncode)
-
-
-def _drain(call: Call, find: Callable[[], MailmanProcesses]) -> None:
-    """Have Mailman 3's runners end between two messages, as far as a part of the time allows."""
-    call.deadline.doing("waiting for the runners to finish their messages")
-    seconds = min(DRAIN_SECONDS, call.deadline.remaining() / 4)
-
-    def work() -> None:
-        site = agent_site.find_installation(call)
-        if not isinstance(site, Absent):
-            drain.drain(site, find, seconds / 2, seconds * 0.9)
-
-    trouble = bounded_child.run(work, seconds)
-    if trouble:
-        call.log.warning(f"the runners were not drained: {trouble}")
-        for one in find().runners:  # none may stay halted by a drain that was cut off
-            process_table.send(one.process.stat, signal.SIGCONT)
-
-
-def _bring_back(call: Call, began: float) -> None:
-    """Return what runners that no drain had reached have put aside since `began`."""
-    call.deadline.doing("bringing back what the runners put aside")
-
-    def work() -> None:
-        site = agent_site.find_installation(call)
-        if not isinstance(site, Absent):
-            drain.bring_back_since(site, began)
-
-    trouble = bounded_child.run(work, min(RELEASE_SECONDS, call.deadline.remaining() / 3))
-    if trouble:
-        call.log.warning(f"what the runners put aside stays in the shunt queue: {trouble}")
 
 
 def _give_up_lock(call: Call, ended: set[int]) -> None:

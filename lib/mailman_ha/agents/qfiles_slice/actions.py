@@ -8,10 +8,9 @@ import time
 
 from mailman_ha.agents import (
     bounded_child,
-    drain,
     lock_evidence,
     lock_sweep,
-    mailman_end,
+    orderly_end,
     printed_output,
     state_lines,
 )
@@ -21,7 +20,7 @@ from mailman_ha.agents.qfiles_slice.observe import Snapshot
 from mailman_ha.agents.qfiles_slice.settings import Wanted
 from mailman_ha.agents.qfiles_slice.state_file import SliceState
 from mailman_ha.agents.site import Absent
-from mailman_ha.evidence import node_attributes, process_identity, process_table
+from mailman_ha.evidence import node_attributes, process_identity
 from mailman_ha.evidence.user_identity import ActingAs
 from mailman_ha.locks import directory as lock_directory
 from mailman_ha.locks.holding import Holding, NotHeldError, take
@@ -35,8 +34,6 @@ from mailman_ha.queues.slices import Slice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mailman_ha.agents.qfiles_slice.launch import Claimed
     from mailman_ha.ocf.call import Call
 
@@ -49,9 +46,6 @@ REFRESH_BELOW = launch.LIFETIME / 2
 #: What a stop keeps of its time for killing, and for the claim (seconds).
 KILL_RESERVE = 10.0
 RELEASE_SECONDS = 5.0
-
-#: What a stop spends at the most on letting Mailman 3's runner finish its message (seconds).
-DRAIN_SECONDS = 20.0
 
 #: What setting or removing the node attributes may take (seconds).
 ATTRIBUTES_SECONDS = 3.0
@@ -140,10 +134,9 @@ def stop(call: Call) -> Outcome:
         same = tuple(one for one in here.others if _same_slice(one, wanted, remembered))
         return MailmanProcesses(runners=((here.own,) if here.own is not None else ()) + same)
 
-    if find().runners:
-        _drain(call, find)
-    left, killed = mailman_end.end_all(
-        call, find, min(KILL_RESERVE, call.deadline.remaining() / 3)
+    queue = wanted.queue if wanted is not None else remembered.queue if remembered else ""
+    left, killed = orderly_end.end(
+        call, find, min(KILL_RESERVE, call.deadline.remaining() / 4), queue
     )
     if left:
         return Outcome(
@@ -332,25 +325,6 @@ def _holding(directory: int, state: SliceState) -> Holding:
         directory, wanted.lock_name, os.path.basename(state.claim), state.claim_inode,
         launch.LIFETIME,
     )
-
-
-def _drain(call: Call, find: Callable[[], MailmanProcesses]) -> None:
-    """Have a runner of Mailman 3 end between two messages, as far as a part of the time allows."""
-    call.deadline.doing("waiting for the runner to finish its message")
-    seconds = min(DRAIN_SECONDS, call.deadline.remaining() / 4)
-
-    def work() -> None:
-        site = agent_site.find_installation(call)
-        if not isinstance(site, Absent):
-            drain.drain(site, find, seconds / 2, seconds * 0.9)
-
-    if not drain.wants_draining(find()):
-        return
-    trouble = bounded_child.run(work, seconds)
-    if trouble:
-        call.log.warning(f"the runner was not drained: {trouble}")
-        for one in find().runners:  # none may stay halted by a drain that was cut off
-            process_table.send(one.process.stat, signal.SIGCONT)
 
 
 def _give_up_claim(call: Call, remembered: SliceState | None, wanted: Wanted | None) -> None:
