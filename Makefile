@@ -140,7 +140,7 @@ deb: source-archive
 	cd $(BUILD)/deb/$(SOURCE) && dpkg-buildpackage --build=binary --no-sign --no-check-builddeps \
 	    > ../build.log 2>&1 \
 	    || { tail -n 30 ../build.log; exit 1; }
-	lintian --fail-on error,warning --allow-root --tag-display-limit 0 $(BUILD)/deb/*.changes
+	TMPDIR=$(abspath $(BUILD))/deb lintian --fail-on error,warning --allow-root --tag-display-limit 0 $(BUILD)/deb/*.changes
 	rm -f $(BUILD)/mailman-ha_*.deb
 	mv $(BUILD)/deb/mailman-ha_$(VERSION)-$(RELEASE)_all.deb $(BUILD)/
 	@rm -rf $(BUILD)/deb; ls -l $(BUILD)/*.deb
