@@ -169,9 +169,9 @@ def validate_all(call: Call) -> Outcome:
     if isinstance(site, Absent):
         return Outcome(site.code, site.why)
     if wanted is not None:
-        trouble = judge.configuration_trouble(site, wanted)
-        if trouble:
-            return Outcome(codes.ERR_CONFIGURED, trouble)
+        unfit = judge.configuration_trouble(site, wanted)
+        if unfit is not None:
+            return unfit
     elif call.text("queue") not in site.runners_by_queue():
         return Outcome(
             codes.ERR_CONFIGURED,

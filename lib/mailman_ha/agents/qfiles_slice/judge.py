@@ -174,22 +174,28 @@ def queue_trouble(
     )
 
 
-def configuration_trouble(site: Installation, wanted: Wanted) -> str:
-    """Why this Mailman cannot run the slice as it is configured, with the way out; '' if it can."""
+def configuration_trouble(site: Installation, wanted: Wanted) -> Outcome | None:
+    """Why this Mailman cannot run the slice as it is configured, with the way out; None if it can.
+
+    ERR_CONFIGURED for what is wrong on every node alike. A node's own configuration of Mailman may
+    be an old one, while another node can serve the slice: ERR_INSTALLED.
+    """
     queues = site.runners_by_queue()
     runner = queues.get(wanted.queue)
     if runner is None:
-        return (
+        return Outcome(
+            codes.ERR_CONFIGURED,
             f"Mailman has no runner for a queue {wanted.queue}; queues that can have slices: "
-            + ", ".join(sorted(queues))
+            + ", ".join(sorted(queues)),
         )
     count = wanted.slice.count
     is_3 = site.location.version == VERSION_3
     if is_3 and count & (count - 1):
-        return (
+        return Outcome(
+            codes.ERR_CONFIGURED,
             f"Mailman 3 divides a queue only by a power of two, not into {count} slices: set "
             f"slices (in a clone: clone-max) to {1 << (count.bit_length() - 1)} or "
-            f"{1 << count.bit_length()}"
+            f"{1 << count.bit_length()}",
         )
     if dict(site.answer.runners).get(runner, 0) > 0:
         way_out = (
@@ -197,19 +203,21 @@ def configuration_trouble(site: Installation, wanted: Wanted) -> str:
             if is_3
             else f"take {runner} out of QRUNNERS in mm_cfg.py"
         )
-        return (
+        return Outcome(
+            codes.ERR_INSTALLED,
             f"Mailman's master is configured to run the queue {wanted.queue} itself: {way_out}, "
-            "restart mailman-master, then clean up this resource"
+            "restart mailman-master, then clean up this resource",
         )
     if is_3:
         instances = dict(site.answer.instances).get(runner, 1)
         if instances != count:
-            return (
+            return Outcome(
+                codes.ERR_INSTALLED,
                 f"Mailman 3 goes by instances in its configuration, which is {instances} for "
                 f"[runner.{runner}] in {site.location.config}, not by the {count} slices of this "
-                f"resource: set instances: {count} there on every node"
+                f"resource: set instances: {count} there on every node",
             )
-    return ""
+    return None
 
 
 def conflict(wanted: Wanted, others: Collection[ConfiguredSlices]) -> str:
@@ -249,9 +257,9 @@ def start(
         return Outcome(site.code, site.why)
     if snapshot.share_missing:
         return Outcome(codes.ERR_INSTALLED, snapshot.share_missing)
-    trouble = configuration_trouble(site, wanted)
-    if trouble:
-        return Outcome(codes.ERR_CONFIGURED, trouble)
+    unfit = configuration_trouble(site, wanted)
+    if unfit is not None:
+        return unfit
     seen = monitor(snapshot, wanted, 0, 0)
     if seen.code == codes.SUCCESS:
         return seen
