@@ -429,3 +429,13 @@ def test_runner_that_ends_at_once_ends_the_start_with_what_it_said(
     program.unlink()
     refused(agents.slice("start", installation, 1), 5, "qrunner")
     assert not list(installation.lock_dir.glob("qfiles:*"))
+
+
+@only_standin
+def test_host_map_that_nobody_understands_is_told_and_stops_no_running_slice(
+    sliced: Sliced,
+) -> None:
+    sliced.started(1)
+    assert sliced.agents.slice("reload-agent", sliced.installation, 1, host_map="n1").code == 0
+    refused(sliced.monitor(1, level=10, host_map="n1"), 190, "host_map")
+    assert sliced.monitor(1, host_map="n1").code == 0

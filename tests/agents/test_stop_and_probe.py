@@ -262,6 +262,27 @@ def test_stop_with_wrong_parameters_still_ends_mailman(
     assert not installation.processes()
 
 
+def test_host_map_that_nobody_understands_is_told_and_stops_no_running_mailman(
+    agents: Agents, make_installation: Callable[..., Installation]
+) -> None:
+    """It can be changed without a restart; Pacemaker stops what fails, with 6 on every node."""
+    installation = make_installation("standin")
+    for agent in (agents.janitor, agents.master):
+        assert agent("start", installation).code == 0
+        done = agent("reload-agent", installation, host_map="n1")
+        assert done.code == 0 and "host_map" in done.stderr, done
+        for level in (10, 20):
+            done = agent("monitor", installation, level=level, host_map="n1")
+            assert done.code == 190 and "host_map" in done.reason, done
+        assert agent("monitor", installation, interval=0, host_map="n1").code in (0, 190)
+        assert agent("monitor", installation, level=10).code == 0
+    assert agents.master("start", installation, host_map="n1").code == 0, "it runs"
+    assert installation.masters()
+    assert agents.master("stop", installation).code == 0
+    done = agents.master("start", installation, host_map="n1")
+    assert done.code == 6 and "host_map" in done.reason, done
+
+
 def test_probe_beside_no_mailman_asks_mailman_nothing(
     agents: Agents, installation: Installation
 ) -> None:

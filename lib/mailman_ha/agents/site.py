@@ -242,13 +242,39 @@ def this_host(call: Call) -> ThisHost:
 
 def host_map(call: Call) -> dict[str, str]:
     """The parameter host_map. Refuses (ERR_CONFIGURED) what cannot be understood."""
+    trouble = host_map_trouble(call)
+    if trouble:
+        raise Refusal(codes.ERR_CONFIGURED, trouble)
+    return hosts.parse_host_map(call.text("host_map"))
+
+
+def host_map_trouble(call: Call) -> str:
+    """Why the parameter host_map cannot be understood, and how it should look; '' where it can.
+
+    It can be changed while Mailman runs, and only verdicts on other nodes need it: actions that
+    have to do with what runs say this and go on, since Pacemaker stops what fails.
+    """
     try:
-        return hosts.parse_host_map(call.text("host_map"))
+        hosts.parse_host_map(call.text("host_map"))
     except hosts.HostMapError as error:
-        raise Refusal(
-            codes.ERR_CONFIGURED,
+        return (
             f"parameter host_map: {error}; write it as \"node1=mail1.example.org "
-            "node2=mail2.example.org\"",
-        ) from error
+            "node2=mail2.example.org\""
+        )
+    return ""
 
 
+def degraded_by_host_map(call: Call, outcome: Outcome) -> Outcome:
+    """The `outcome` of a monitor: from level 10 on a success says what is wrong with host_map."""
+    trouble = host_map_trouble(call)
+    if trouble and outcome.code == codes.SUCCESS and call.check_level >= 10:
+        return Outcome(codes.DEGRADED, trouble)
+    return outcome
+
+
+def reload_host_map(call: Call) -> bool:
+    """Whether the host_map that was given to a running resource can be used; logs why not."""
+    trouble = host_map_trouble(call)
+    if trouble:
+        call.log.error(trouble)
+    return not trouble

@@ -79,6 +79,9 @@ def monitor(call: Call) -> Outcome:
         site = _site(call)
     except Refusal as refusal:
         return Outcome(codes.ERR_GENERIC, refusal.outcome.reason)
+    trouble = agent_site.host_map_trouble(call)
+    if trouble:
+        return Outcome(codes.DEGRADED, f"{trouble}; no lock is looked at until then")
     around = _surroundings(call)
     report = _sweep(call, site, around)
     problems: tuple[str, ...] = ()
@@ -92,9 +95,9 @@ def monitor(call: Call) -> Outcome:
 
 def reload_agent(call: Call) -> Outcome:
     """Take over changed parameters; the light monitor's knowledge is made anew."""
-    agent_site.host_map(call)
+    understood = agent_site.reload_host_map(call)
     publishing.withdraw(call)  # they may belong elsewhere now; the next monitor writes them
-    if state_file.read(_state_path(call)) is not None:
+    if understood and state_file.read(_state_path(call)) is not None:
         state_file.write(_state_path(call), _duty(_site(call), _surroundings(call)()))
     return Outcome(codes.SUCCESS)
 

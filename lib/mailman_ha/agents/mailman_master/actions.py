@@ -60,6 +60,7 @@ def monitor(call: Call) -> Outcome:
         return Outcome(codes.NOT_RUNNING)
     seen = observe.snapshot(call, with_queues=call.check_level >= 20)
     outcome = judge.monitor(seen, call.check_level, call.seconds("max_queue_age"))
+    outcome = agent_site.degraded_by_host_map(call, outcome)
     if outcome.code in (codes.SUCCESS, codes.DEGRADED):
         _remember(call, seen)
         printed_output.limit(call)
@@ -127,7 +128,7 @@ def stop(call: Call) -> Outcome:
 
 def reload_agent(call: Call) -> Outcome:
     """Take over changed parameters: all reloadable ones are read anew by each action."""
-    agent_site.host_map(call)
+    agent_site.reload_host_map(call)
     return Outcome(codes.SUCCESS)
 
 

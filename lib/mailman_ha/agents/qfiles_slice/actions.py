@@ -71,7 +71,7 @@ def monitor(call: Call) -> Outcome:
         printed_output.limit(call)
     if call.check_level >= 10 and seen.own is not None:
         _publish(call, seen, wanted)
-    return outcome
+    return agent_site.degraded_by_host_map(call, outcome)
 
 
 def _monitor_without_slice(call: Call, refusal: Refusal) -> Outcome:
@@ -156,7 +156,7 @@ def stop(call: Call) -> Outcome:
 
 def reload_agent(call: Call) -> Outcome:
     """Take over changed parameters: all reloadable ones are read anew by each action."""
-    agent_site.host_map(call)
+    agent_site.reload_host_map(call)
     return Outcome(codes.SUCCESS)
 
 
