@@ -102,7 +102,15 @@ class InUse(Exception):
 
 
 class Changed(Exception):
-    """The dot lock is no longer the one that was found: its maker lives, or somebody removed it."""
+    """The dot lock is no longer the one that was found: its maker lives, or somebody removed it.
+
+    `disturbed` says whether we had the mailbox locked for a moment all the same, in which a post
+    may have been shunted.
+    """
+
+    def __init__(self, text: str, disturbed: bool = False) -> None:
+        super().__init__(text)
+        self.disturbed = disturbed
 
 
 class HeldMailbox:
@@ -138,6 +146,8 @@ class HeldMailbox:
     def _take(self) -> None:
         if not stat.S_ISREG(os.fstat(self._mailbox).st_mode):
             raise Changed("its mailbox is no regular file")
+        if not self._is_there():
+            raise Changed("it is another one now, or gone")
         try:
             fcntl.lockf(self._mailbox, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -145,11 +155,14 @@ class HeldMailbox:
                 raise InUse("a process has the mailbox locked") from error
             raise InUse(f"whether one has the mailbox locked cannot be told: {error.strerror}") \
                 from error
+        if not self._is_there():
+            raise Changed("it went away in this moment", disturbed=True)
+
+    def _is_there(self) -> bool:
         now = _look(self._lock.name, self.directory)
-        if now is None or (now.st_ino, now.st_ctime_ns) != (
+        return now is not None and (now.st_ino, now.st_ctime_ns) == (
             self._lock.inode, self._lock.changed_ns
-        ):
-            raise Changed("it is another one now, or gone")
+        )
 
     def __exit__(self, *exception: object) -> None:
         self._close()
