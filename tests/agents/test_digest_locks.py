@@ -15,9 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from mailman_ha.locks.release import Quarantine
 
 from tests.agents.agent_runs import Agents, ClusterPicture, NodePicture, evidence, identity
 from tests.installations import Installation, wait_until
+from tests.locks.mount_namespace import in_mount_namespace, mount
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
 
 HOLDS = """
 import mailbox, sys, time
@@ -91,6 +95,63 @@ def test_lock_on_a_digest_of_a_dead_process_is_put_aside_with_evidence(
     assert line["mailbox_lock"] == str(lock) and line["state"] == "unheld"
     kept = mailman3.lock_dir / "mailman-ha.quarantine" / str(line["moved_to"][0])
     assert kept.stat().st_ino == inode
+
+
+@needs_root
+@pytest.mark.parametrize("bound", ["lists", "locks", "lists and locks"])
+def test_dead_lock_on_a_digest_is_put_aside_also_where_lists_and_locks_are_mounted_apart(
+    agents: Agents, mailman3: Installation, bound: str
+) -> None:
+    """Two binds of one file system: rename(2) and link(2) give EXDEV between them."""
+    lock = dead_lock(mailman3)
+
+    def look() -> None:
+        for directory in (lock.parent.parent, mailman3.lock_dir):
+            if directory.name in bound:
+                mount("--bind", str(directory), str(directory))
+        assert agents.janitor("start", mailman3).code == 0
+        assert not lock.exists()
+        (kept,) = (mailman3.lock_dir / "mailman-ha.quarantine").glob("2*.digest.mmdf.lock")
+        assert evidence(mailman3)[-1]["moved_to"] == [kept.name]
+
+    in_mount_namespace(look)
+
+
+@needs_root
+def test_file_that_is_copied_into_quarantine_is_the_judged_one_whole_and_no_other(
+    tmp_path: Path,
+) -> None:
+    apart, locks = tmp_path / "list", tmp_path / "locks"
+    apart.mkdir()
+    locks.mkdir()
+    there = apart / "config.pck.tmp"
+    content = os.urandom(3_000_001)
+
+    def kept() -> dict[str, bytes]:
+        files = (locks / "mailman-ha.quarantine").glob("2*")
+        return {path.name: path.read_bytes() for path in files}
+
+    def look() -> None:
+        mount("--bind", str(apart), str(apart))
+        directory = os.open(apart, os.O_RDONLY)
+        there.write_bytes(content)
+        with Quarantine(str(locks), "n1") as quarantine:
+            with pytest.raises(OSError, match="another file took its place"):
+                quarantine.adopt(directory, there.name, there.stat().st_ino + 1)
+            there.rename(apart / "other")
+            there.symlink_to("other")
+            with pytest.raises(OSError):
+                quarantine.adopt(directory, there.name, there.stat().st_ino)
+            assert (apart / "other").read_bytes() == content and kept() == {}
+            (apart / "other").rename(there)
+            name = quarantine.adopt(directory, there.name, there.stat().st_ino)
+            assert kept() == {name: content} and os.listdir(apart) == []
+            os.truncate(os.open(there, os.O_CREAT | os.O_WRONLY), 1 << 40)
+            with pytest.raises(OSError, match="too large"):
+                quarantine.adopt(directory, there.name, there.stat().st_ino)
+            assert kept() == {name: content} and there.exists()
+
+    in_mount_namespace(look)
 
 
 def test_lock_on_a_digest_of_a_living_process_is_kept_and_said_when_it_stays(

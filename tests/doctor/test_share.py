@@ -288,6 +288,27 @@ def test_locks_and_data_bound_from_one_share_are_on_one_share(tmp_path: Path) ->
     in_mount_namespace(look)
 
 
+@needs_root
+def test_locks_that_are_mounted_apart_from_the_data_are_a_note(tmp_path: Path) -> None:
+    """One file system, but nothing can be renamed or linked between its two mounts."""
+    top = tmp_path / "var"
+    top.mkdir()
+    image = disk(tmp_path)
+
+    def look() -> None:
+        mount("-o", "loop", str(image), str(top))
+        made(top)
+        mount("--bind", str(top / "queue"), str(top / "queue"))
+        ((_, severity, said),) = judge(site_under(top), str(top))
+        assert severity == NOTE
+        assert said == (
+            f"the lock directory {top}/locks is mounted apart from the queue directory "
+            f"{top}/queue, though on one file system"
+        )
+
+    in_mount_namespace(look)
+
+
 def test_directory_that_is_not_there_could_not_be_looked_at(tmp_path: Path) -> None:
     top = tmp_path / "var"
     (top / "queue").mkdir(parents=True)

@@ -139,6 +139,25 @@ def _places(seen: Observation, shares: tuple[Resource, ...]) -> Iterator[Finding
             "put both on one share: Mailman 3 [paths.…] lock_dir under var_dir; 2.1 LOCK_DIR in "
             "mm_cfg.py; move with Mailman stopped",
         )
+    beside = [one for one in seen.places[1:] if _mounted_apart(one, lock_dir)]
+    if beside:
+        yield Finding(
+            CHECK, NOTE,
+            f"the lock directory {escape(lock_dir.path)} is mounted apart from "
+            + ", ".join(f"{one.what} {escape(one.path)}" for one in beside)
+            + ", though on one file system",
+            "a node on which one of the mounts fails has the data without the locks, and what is "
+            "put into quarantine from there is copied: nothing can be renamed between two mounts",
+            "mount the share once and let all of Mailman's directories lie in that mount",
+        )
+
+
+def _mounted_apart(place: Place, other: Place) -> bool:
+    """Whether two mounts of one file system lie between them."""
+    return (
+        None not in (place.mount, other.mount) and not place.trouble and not other.trouble
+        and place.mount != other.mount and not _apart(place, other)
+    )
 
 
 def _apart(place: Place, other: Place) -> bool:

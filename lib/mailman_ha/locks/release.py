@@ -58,6 +58,9 @@ _NAME_LIMIT = 255
 #: A note is as long as its names; anything longer is none of ours (bytes).
 _NOTE_LIMIT = 1 << 20
 
+#: No dot lock and no list's configuration is as great (bytes).
+_GREATEST_COPY = 64 << 20
+
 
 class QuarantineError(Exception):
     """The quarantine directory cannot be used; the text says why and what to do."""
@@ -559,10 +562,17 @@ class Quarantine:
     def adopt(self, directory: int, name: str, inode: int) -> str:
         """Move `name` of another directory (a list's) into quarantine; returns its new name.
 
-        Raises OSError; EXDEV where the list is on another file system.
+        Where the list is on another file system, or on the same one mounted a second time, a copy
+        is on the disk before the file goes. Raises OSError; ESTALE where `name` is another file
+        than `inode` then, EFBIG where it is no small one.
         """
         target = _kept_as(_prefix(inode), name)
-        os.rename(name, target, src_dir_fd=directory, dst_dir_fd=self.quarantine)
+        try:
+            os.rename(name, target, src_dir_fd=directory, dst_dir_fd=self.quarantine)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _move_by_copy(directory, name, inode, self.quarantine, target)
         return target
 
     def purge(self, keep: float) -> int:
@@ -582,6 +592,38 @@ class Quarantine:
                     continue
                 removed += 1
         return removed
+
+
+def _move_by_copy(directory: int, name: str, inode: int, to: int, target: str) -> None:
+    """Move a regular file between directories that rename(2) does not join. Raises OSError; then it
+    is where it was, at least."""
+    source = os.open(
+        name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC,
+        dir_fd=directory,
+    )
+    with open(source, "rb") as file:
+        before = os.fstat(source)
+        if before.st_ino != inode or not stat.S_ISREG(before.st_mode):
+            raise OSError(errno.ESTALE, "another file took its place")
+        if before.st_size > _GREATEST_COPY:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        content = file.read(before.st_size)
+    copy = os.open(
+        target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640,
+        dir_fd=to,
+    )
+    try:
+        with open(copy, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(copy)
+        now = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if (now.st_ino, now.st_ctime_ns) != (inode, before.st_ctime_ns):
+            raise OSError(errno.ESTALE, "it changed while it was copied")
+    except BaseException:
+        os.unlink(target, dir_fd=to)
+        raise
+    os.unlink(name, dir_fd=directory)
 
 
 class _ChangedError(Exception):
