@@ -20,15 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mailman_ha.agents.lock_evidence import Surroundings
+    from mailman_ha.evidence.mounts import Mount
     from mailman_ha.mailman.installation import Installation
     from mailman_ha.ocf.call import Call
 
 #: Mailman gives the lock on a mailbox up before it removes the dot lock: one that is still the same
 #: after so long (seconds), with nobody's lock on the mailbox, is nobody's.
 LOOK_AGAIN = 1.0
-
-#: NFS mounts whose locks other nodes do not see (nfs(5)).
-_LOCKS_STAY_HERE = frozenset(("nolock", "local_lock=posix", "local_lock=all"))
 
 
 def release_dead(
@@ -54,8 +52,9 @@ def release_dead(
         return (f"{escape(lists_dir)} cannot be listed: {error.strerror}",)
     if not found or around().maintenance:
         return ()
-    if _locks_stay_here(lists_dir):
-        return tuple(_unprovable(lock) for lock in found if _age(lock) > stuck_after)
+    mount = mounts.of_path(os.path.realpath(lists_dir), mounts.read())
+    if mount is None or mount.keeps_lockf_to_itself:
+        return tuple(_unprovable(lock, mount) for lock in found if _age(lock) > stuck_after)
     call.deadline.sleep(LOOK_AGAIN)
     host = around().this_host.node or around().this_host.hostname
     problems = []
@@ -71,17 +70,13 @@ def release_dead(
     return tuple(problems)
 
 
-def _locks_stay_here(lists_dir: str) -> bool:
-    """Whether a lock on a file there is seen on this node alone, so that none proves nothing."""
-    mount = mounts.of_path(os.path.realpath(lists_dir), mounts.read())
-    return mount is not None and mount.is_nfs and bool(mount.options & _LOCKS_STAY_HERE)
-
-
-def _unprovable(lock: MailboxLock) -> str:
+def _unprovable(lock: MailboxLock, mount: Mount | None) -> str:
+    where = "its mount" if mount is None else f"{escape(mount.point)} ({escape(mount.kind)})"
     return (
         f"{escape(lock.path)} stops the posts of its list, and whether a process on another node "
-        "holds it cannot be told, as this NFS mount keeps locks to itself (nolock): make sure that "
-        "no Mailman runs elsewhere, remove the file, and mount without nolock"
+        f"holds it cannot be told, as {where} may keep locks to each node: make sure "
+        "that no Mailman runs elsewhere, move the file away, then: mailman unshunt; NFS: mount "
+        "without nolock and local_lock"
     )
 
 
@@ -111,7 +106,11 @@ def _release(
     except FileNotFoundError:
         return ""  # no mailbox: the next post makes one, and then this is looked at again
     except OSError as error:
-        return f"{escape(lock.path)} could not be put aside: {error.strerror}"
+        return (
+            f"{escape(lock.path)} stops the posts of its list and could not be put aside: "
+            f"{error.strerror}; where `fuser -v` of {escape(lock.mailbox)} shows nobody on any "
+            "node, move it away, then: mailman unshunt"
+        )
     back = _bring_back(site, lock)
     call.log.info(
         f"put the dead lock {escape(lock.path)} aside: no process has the mailbox locked"

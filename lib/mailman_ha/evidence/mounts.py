@@ -21,6 +21,14 @@ SHARED = (
     *NFS, "ceph", "fuse.ceph", "fuse.glusterfs", "glusterfs", "gfs2", "ocfs2", "lustre", "gpfs",
     "beegfs", "afs", "cifs", "smb3", "9p", "virtiofs",
 )
+#: Of these, those on which a lockf(3) is known to keep out the other nodes too, but for the mount
+#: options that leave it to the node: nfs(5); gfs2 and ceph in Linux, their ``lock``. ocfs2 does so
+#: with some cluster stacks only, virtiofs and 9p by a server's option: the table does not tell.
+_LOCKF_EXCLUDES_NODES = {
+    **dict.fromkeys(NFS, frozenset(("nolock", "local_lock=posix", "local_lock=all"))),
+    "gfs2": frozenset(("localflocks",)),
+    "ceph": frozenset[str](),
+}
 #: Those that are one machine's own whatever is mounted where.
 NODE_LOCAL = ("tmpfs", "ramfs", "devtmpfs", "overlay", "squashfs", "aufs", "rootfs", "zram")
 
@@ -38,6 +46,14 @@ class Mount:
     @property
     def is_nfs(self) -> bool:
         return self.kind in NFS
+
+    @property
+    def keeps_lockf_to_itself(self) -> bool:
+        """Whether other nodes have the files too and may not hear of a lockf(3) on them."""
+        if self.kind not in SHARED:
+            return False
+        untold = _LOCKF_EXCLUDES_NODES.get(self.kind)
+        return untold is None or bool(self.options & untold)
 
 
 def read() -> tuple[Mount, ...]:
