@@ -281,6 +281,45 @@ def test_save_beside_a_configuration_is_put_aside_and_that_kept(
     assert (partial.parent / "config.pck").read_bytes() == OLD
 
 
+@pytest.mark.parametrize("seconds_older", [365 * 86400, 0], ids=["a year older", "as old"])
+def test_save_no_newer_than_the_last_configuration_is_put_aside(
+    agents: Agents, installation21: Installation, seconds_older: int
+) -> None:
+    """Mailman removes no such file ever, and goes on from config.pck.last where it finds no
+    config.pck."""
+    partial = make_save(installation21, "n2", 77, WHOLE, None)
+    last = partial.parent / "config.pck.last"
+    last.write_bytes(OLD)
+    written = time.time() - 3600
+    os.utime(last, (written, written))
+    os.utime(partial, (written - seconds_older, written - seconds_older))
+    agents.cluster(cluster(FENCED_N2))
+    done = agents.janitor("start", installation21)
+    assert done.code == 0 and "no newer than config.pck.last" in done.stderr
+    assert not partial.exists() and not (partial.parent / "config.pck").exists()
+    assert last.read_bytes() == OLD
+    kept = list((installation21.lock_dir / "mailman-ha.quarantine").glob("*config.pck.tmp*"))
+    assert [path.read_bytes() for path in kept] == [WHOLE]
+
+
+def test_of_several_saves_the_one_written_last_is_finished(
+    agents: Agents, installation21: Installation
+) -> None:
+    """By what their writers did; the time of the last change is also that of a chown."""
+    newer = make_save(installation21, "n2", 77, WHOLE, None)
+    last, older = newer.with_name("config.pck.last"), newer.with_name("config.pck.tmp.n2.78")
+    for age, path in ((300, last), (200, older), (100, newer)):
+        if path != newer:
+            path.write_bytes(OLD)
+        os.chown(path, installation21.uid, installation21.gid)
+        os.utime(path, (time.time() - age, time.time() - age))
+    os.chown(older, installation21.uid, installation21.gid)
+    agents.cluster(cluster(FENCED_N2))
+    assert agents.janitor("start", installation21).code == 0
+    assert (newer.parent / "config.pck").read_bytes() == WHOLE
+    assert last.read_bytes() == OLD and not newer.exists() and not older.exists()
+
+
 @pytest.mark.parametrize("n2", [LOST_N2, NodePicture()], ids=["lost", "online"])
 def test_save_of_a_writer_not_proven_dead_is_left(
     agents: Agents, installation21: Installation, n2: NodePicture

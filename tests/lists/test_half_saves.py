@@ -251,16 +251,32 @@ def test_directory_that_is_not_there_is_an_error() -> None:
 
 # -- judging
 
-@pytest.mark.parametrize("dead, has_config, whole, decision", [
-    (False, False, True, LEAVE), (False, False, False, LEAVE), (False, True, True, LEAVE),
-    (False, True, False, LEAVE), (True, False, True, FINISH), (True, False, False, PUT_ASIDE),
-    (True, True, True, PUT_ASIDE), (True, True, False, PUT_ASIDE),
+@pytest.mark.parametrize("dead, has_config, newest, whole, decision", [
+    (False, False, True, True, LEAVE), (False, False, True, False, LEAVE),
+    (False, False, False, True, LEAVE), (False, True, True, True, LEAVE),
+    (False, True, True, False, LEAVE), (True, False, True, True, FINISH),
+    (True, False, True, False, PUT_ASIDE), (True, False, False, True, PUT_ASIDE),
+    (True, False, False, False, PUT_ASIDE), (True, True, True, True, PUT_ASIDE),
+    (True, True, True, False, PUT_ASIDE), (True, True, False, True, PUT_ASIDE),
 ])
 def test_every_case_has_its_decision(
-    dead: bool, has_config: bool, whole: bool, decision: str
+    dead: bool, has_config: bool, newest: bool, whole: bool, decision: str
 ) -> None:
     save = HalfSave("/lists/x", "x", NAME, WRITER, has_config)
-    assert half_saves.judge(save, dead, whole) == decision
+    assert half_saves.judge(save, dead, newest, whole) == decision
+
+
+@pytest.mark.parametrize("last, newest", [(None, True), (-1, True), (0, False), (1, False)])
+def test_save_is_the_newest_state_only_when_it_is_newer_than_the_last_one(
+    a_list: tuple[int, HalfSave], tmp_path: Path, last: int | None, newest: bool
+) -> None:
+    """Written in the same second, as a file system of whole seconds has it, it may be the older."""
+    directory, _ = a_list
+    if last is not None:
+        (tmp_path / "config.pck.last").write_bytes(b"the state before")
+        written_ns = (tmp_path / NAME).stat().st_mtime_ns + last
+        os.utime(tmp_path / "config.pck.last", ns=(written_ns, written_ns))
+    assert half_saves.is_newest(directory, (tmp_path / NAME).stat().st_mtime_ns) == newest
 
 
 # -- finishing

@@ -2,7 +2,8 @@
 
 A save writes ``config.pck.tmp.HOST.PID`` and renames it to ``config.pck`` (contract, section 4).
 What a crash leaves is a temporary file, and with the older order of steps no ``config.pck`` at
-all. The files are pickles, and loading one runs code: they are walked over, which executes nothing.
+all: ``config.pck.last`` then holds the state before. The files are pickles, and loading one runs
+code: they are walked over, which executes nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 CONFIG = "config.pck"
+LAST = "config.pck.last"
 PARTIAL = "config.pck.tmp."
 
 #: A greater file is no list's configuration (bytes; a list of 100,000 members has some 20 MB).
@@ -106,18 +108,33 @@ def writer_of(name: str) -> Owner | None:
     return None
 
 
-def judge(save: HalfSave, writer_is_dead: bool, whole: bool) -> str:
+def judge(save: HalfSave, writer_is_dead: bool, newest: bool, whole: bool) -> str:
     """What to do with `save`: pure.
 
-    A living or unproven writer's file is left. A dead writer's whole file is the list's newest
-    state where no ``config.pck`` is there; where one is, the save never took effect, and Mailman
-    goes on from that.
+    A living or unproven writer's file is left. A dead writer's whole file is the list's state where
+    no ``config.pck`` is there and it is `newest`; otherwise the save never took effect, and Mailman
+    goes on from what is there.
     """
     if not writer_is_dead:
         return LEAVE
-    if not save.has_config:
-        return FINISH if whole else PUT_ASIDE
+    if not save.has_config and newest and whole:
+        return FINISH
     return PUT_ASIDE
+
+
+def is_newest(directory: int, written_ns: int) -> bool:
+    """Whether a save written at `written_ns` (mtime, nanoseconds) is newer than the list's
+    ``config.pck.last``, or there is none. `directory` is the open directory of the list.
+
+    What a process left that died long ago is older: Mailman removes no such file. Of two files of
+    one moment, as of a file system that keeps whole seconds, either may be the newer, and then
+    ``.last`` goes first: that save did take effect. Raises OSError.
+    """
+    try:
+        last = os.stat(LAST, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return True
+    return written_ns > last.st_mtime_ns
 
 
 def is_whole(file: BinaryIO, go_on: Callable[[], bool]) -> bool:

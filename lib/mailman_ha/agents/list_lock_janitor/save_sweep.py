@@ -64,8 +64,9 @@ def mend(
                 mending.append((save, seen, verdict))
         if not mending:
             return ()
-        # Of several whole files of one list the newest is its state.
-        mending.sort(key=lambda one: -one[1].changed_ns)
+        # Of several whole files of one list the newest is its state. (The time that is a lock's
+        # expiry is when any other file was written.)
+        mending.sort(key=lambda one: -one[1].expires_ns)
         try:
             with Quarantine(site.lock_dir, host) as quarantine:
                 for save, seen, verdict in mending:
@@ -122,8 +123,9 @@ def _mend_one(
             current = HalfSave(
                 save.directory, save.list_name, save.name, save.writer, has_config
             )
-            whole = not has_config and _is_whole(call, directory, save.name)
-            decision = half_saves.judge(current, True, whole)
+            newest = half_saves.is_newest(directory, now.expires_ns)
+            whole = not has_config and newest and _is_whole(call, directory, save.name)
+            decision = half_saves.judge(current, True, newest, whole)
             if decision == half_saves.FINISH and half_saves.finish(directory, current):
                 done = "finished"
             else:
@@ -133,7 +135,8 @@ def _mend_one(
                 {"list_save": where, "done": done, "state": verdict.state, "why": verdict.why,
                  "host": save.writer.host, "pid": save.writer.pid, "by_node": host}
             )
-            call.log.info(f"{done} the half-finished save {where}: {verdict.why}")
+            outdated = "" if newest else ", which is no newer than config.pck.last"
+            call.log.info(f"{done} the half-finished save {where}{outdated}: {verdict.why}")
         finally:
             os.close(directory)
     except OSError as error:
