@@ -152,7 +152,7 @@ def test_long_strings_of_a_real_list_are_no_reason_to_call_it_torn(tmp_path: Pat
         assert is_whole(text, tmp_path)
 
 
-def test_walk_ends_when_the_time_is_over(tmp_path: Path) -> None:
+def test_walk_that_the_end_of_the_time_breaks_off_calls_nothing_torn(tmp_path: Path) -> None:
     path = tmp_path / NAME
     path.write_bytes(b"N0" * 5_000_000 + b"N.")
     asked: list[int] = []
@@ -161,8 +161,23 @@ def test_walk_ends_when_the_time_is_over(tmp_path: Path) -> None:
         asked.append(1)
         return len(asked) < 3
 
-    assert not bounded(path, 2.0, until_asked_three_times)
-    assert len(asked) == 3
+    began = time.monotonic()
+    with pytest.raises(half_saves.OutOfTime), open(path, "rb") as file:
+        half_saves.is_whole(file, until_asked_three_times)
+    assert len(asked) == 3 and time.monotonic() - began < 2.0
+
+
+def test_read_error_is_an_error_and_calls_nothing_torn(tmp_path: Path) -> None:
+    """As of a soft mount whose server does not answer."""
+    path = tmp_path / NAME
+    path.write_bytes(pickle.dumps(SETTINGS, 1))
+
+    class Unanswered(io.BufferedReader):
+        def read(self, size: int | None = -1) -> bytes:
+            raise TimeoutError("Connection timed out")
+
+    with pytest.raises(TimeoutError), Unanswered(io.FileIO(path)) as file:
+        half_saves.is_whole(file, go_on)
 
 
 @pytest.mark.parametrize("what", ["fifo", "directory", "empty"])

@@ -37,6 +37,10 @@ FINISH = "finish"
 PUT_ASIDE = "put aside"
 
 
+class OutOfTime(Exception):
+    """The time was over before it was known what a half-finished save is."""
+
+
 @record
 class HalfSave:
     """A temporary file in the directory of one list. `list_name` names the list as its lock
@@ -140,7 +144,8 @@ def is_newest(directory: int, written_ns: int) -> bool:
 def is_whole(file: BinaryIO, go_on: Callable[[], bool]) -> bool:
     """Whether `file` is one complete pickle, up to its last byte; nothing of it is executed.
 
-    `go_on` is asked now and then; False ends the walk, and the file counts as torn.
+    `go_on` is asked now and then; False ends the walk. Raises OutOfTime then, and OSError where the
+    file cannot be read: neither tells of a torn one.
     """
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode) or not 0 < status.st_size <= GREATEST_CONFIG:
@@ -149,7 +154,9 @@ def is_whole(file: BinaryIO, go_on: Callable[[], bool]) -> bool:
     try:
         for count, (last, _) in enumerate(pickle_walk.opcodes(file, GREATEST_STRING)):  # noqa: B007
             if count % 4096 == 0 and not go_on():
-                return False
+                raise OutOfTime
+    except (OSError, OutOfTime):
+        raise
     except Exception:  # a torn pickle can break the walk in any way
         return False
     return last == "STOP" and file.tell() == status.st_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from mailman_ha.agents import lock_evidence
 from mailman_ha.evidence.user_identity import ActingAs
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 DAY = 86400.0
 
-#: How long to wait for a list's lock (seconds), and for how long it is taken.
+#: How long one sweep waits for the locks of lists, all in all, and for how long it takes one
+#: (seconds).
 LIST_LOCK_WAIT = 1.0
 LIST_LOCK_LIFETIME = 60.0
 
@@ -53,7 +55,7 @@ def mend(
     if evidence.maintenance:
         return ()
     host = surroundings.this_host.node or surroundings.this_host.hostname
-    mending = []
+    mending: dict[str, list[tuple[HalfSave, Inspection, Verdict]]] = {}
     with ActingAs(site.user.uid, site.user.gid):
         for save in saves:
             seen = _inspect(save)
@@ -61,20 +63,24 @@ def mend(
                 continue
             verdict = verdicts.judge_claim((save.writer,), seen, evidence)
             if verdict.may_release:
-                mending.append((save, seen, verdict))
+                mending.setdefault(save.directory, []).append((save, seen, verdict))
         if not mending:
             return ()
-        # Of several whole files of one list the newest is its state. (The time that is a lock's
-        # expiry is when any other file was written.)
-        mending.sort(key=lambda one: -one[1].expires_ns)
+        waits_until = time.monotonic() + min(LIST_LOCK_WAIT, call.deadline.remaining())
         try:
             with Quarantine(site.lock_dir, host) as quarantine:
-                for save, seen, verdict in mending:
-                    problem = _mend_one(call, site, quarantine, host, save, seen, verdict)
+                # A list without a configuration goes first: of any other nothing is needed.
+                for dead in sorted(mending.values(), key=lambda dead: dead[0][0].has_config):
+                    problem = _mend_list(call, site, quarantine, host, dead, waits_until)
                     if problem:
                         problems.append(problem)
         except QuarantineError as error:
             problems.append(str(error))
+        except half_saves.OutOfTime:
+            problems.append(
+                f"the time was over while {call.deadline.activity()}; the next sweep goes on, "
+                "and if this is said again, give the operation a longer timeout"
+            )
     return tuple(problems)
 
 
@@ -95,55 +101,94 @@ def _open_list(save: HalfSave) -> int:
     )
 
 
-def _mend_one(
+def _mend_list(
     call: Call,
     site: Installation,
     quarantine: Quarantine,
     host: str,
-    save: HalfSave,
-    seen: Inspection,
-    verdict: Verdict,
+    dead: list[tuple[HalfSave, Inspection, Verdict]],
+    waits_until: float,
 ) -> str:
-    """Carry out what is judged for one save, under the list's own lock; why not, in words."""
-    where = escape(os.path.join(save.directory, save.name))
+    """Carry out what is judged for the saves of one list, under its own lock; why not, in words.
+
+    Whatever stands in the way of one save keeps the older ones from being finished in its place.
+    Raises OutOfTime.
+    """
+    first = dead[0][0]
+    where = first.directory
+    _begin(call, where)
     try:
         held = holding.take(
-            quarantine.directory, site.lock_dir, f"{save.list_name}.lock", host,
-            LIST_LOCK_LIFETIME, LIST_LOCK_WAIT, site.format,
+            quarantine.directory, site.lock_dir, f"{first.list_name}.lock", host,
+            LIST_LOCK_LIFETIME, max(waits_until - time.monotonic(), 0.0), site.format,
         )
     except (holding.NotHeldError, OSError):
         return ""  # the list is in use: the next sweep finds what is left then
     try:
-        directory = _open_list(save)
+        directory = _open_list(first)
         try:
-            now = lock_directory.inspect(directory, save.name)
-            if (now.inode, now.changed_ns) != (seen.inode, seen.changed_ns):
-                return ""
-            has_config = half_saves.CONFIG in os.listdir(directory)
-            current = HalfSave(
-                save.directory, save.list_name, save.name, save.writer, has_config
-            )
-            newest = half_saves.is_newest(directory, now.expires_ns)
-            whole = not has_config and newest and _is_whole(call, directory, save.name)
-            decision = half_saves.judge(current, True, newest, whole)
-            if decision == half_saves.FINISH and half_saves.finish(directory, current):
-                done = "finished"
-            else:
-                quarantine.adopt(directory, save.name, now.inode)
-                done = "put aside"
-            quarantine.log(
-                {"list_save": where, "done": done, "state": verdict.state, "why": verdict.why,
-                 "host": save.writer.host, "pid": save.writer.pid, "by_node": host}
-            )
-            outdated = "" if newest else ", which is no newer than config.pck.last"
-            call.log.info(f"{done} the half-finished save {where}{outdated}: {verdict.why}")
+            # Of several whole files the newest is the list's state. (The time that is a lock's
+            # expiry is when any other file was written.)
+            for save, seen, verdict in sorted(dead, key=lambda one: -one[1].expires_ns):
+                where = os.path.join(save.directory, save.name)
+                _begin(call, where)
+                held.refresh()
+                if not _mend_one(call, quarantine, host, directory, save, seen, verdict):
+                    break
         finally:
             os.close(directory)
+    except holding.NotHeldError:
+        pass
     except OSError as error:
-        return f"the half-finished save {where} could not be mended: {error.strerror}"
+        return f"the half-finished save {escape(where)} could not be mended: {error.strerror}"
     finally:
         held.give_up()
     return ""
+
+
+def _begin(call: Call, where: str) -> None:
+    call.deadline.doing(f"mending half-finished saves: {escape(where)}")
+    if call.deadline.passed():
+        raise half_saves.OutOfTime
+
+
+def _mend_one(
+    call: Call,
+    quarantine: Quarantine,
+    host: str,
+    directory: int,
+    save: HalfSave,
+    seen: Inspection,
+    verdict: Verdict,
+) -> bool:
+    """Carry out what is judged for one save of the list whose open directory is `directory`; False
+    where somebody has written it since. Raises OSError and OutOfTime."""
+    where = escape(os.path.join(save.directory, save.name))
+    try:
+        now = lock_directory.inspect(directory, save.name)
+    except OSError as error:
+        if lock_directory.is_gone(error):  # another node's janitor was faster
+            return True
+        raise
+    if (now.inode, now.changed_ns) != (seen.inode, seen.changed_ns):
+        return False
+    has_config = half_saves.CONFIG in os.listdir(directory)
+    current = HalfSave(save.directory, save.list_name, save.name, save.writer, has_config)
+    newest = half_saves.is_newest(directory, now.expires_ns)
+    whole = not has_config and newest and _is_whole(call, directory, save.name)
+    decision = half_saves.judge(current, True, newest, whole)
+    if decision == half_saves.FINISH and half_saves.finish(directory, current):
+        done = "finished"
+    else:
+        quarantine.adopt(directory, save.name, now.inode)
+        done = "put aside"
+    quarantine.log(
+        {"list_save": where, "done": done, "state": verdict.state, "why": verdict.why,
+         "host": save.writer.host, "pid": save.writer.pid, "by_node": host}
+    )
+    outdated = "" if newest else ", which is no newer than config.pck.last"
+    call.log.info(f"{done} the half-finished save {where}{outdated}: {verdict.why}")
+    return True
 
 
 def _is_whole(call: Call, directory: int, name: str) -> bool:
@@ -156,7 +201,9 @@ def _is_whole(call: Call, directory: int, name: str) -> bool:
 
 def empty_quarantine(call: Call, site: Installation, days: int) -> None:
     """Remove what has been in quarantine for more than `days` days (0: never)."""
-    if days <= 0 or not os.path.isdir(os.path.join(site.lock_dir, lock_directory.QUARANTINE)):
+    if days <= 0 or call.deadline.passed():
+        return
+    if not os.path.isdir(os.path.join(site.lock_dir, lock_directory.QUARANTINE)):
         return
     call.deadline.doing("removing what was kept long enough in quarantine")
     with ActingAs(site.user.uid, site.user.gid):
