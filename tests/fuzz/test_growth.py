@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mailman_ha.agents.list_lock_janitor import save_sweep
 from mailman_ha.cli import slice_rows
 from mailman_ha.cli.lock_rows import LockRow
 from mailman_ha.evidence import cib, cluster, ended_processes, hosts, mounts
@@ -17,7 +18,7 @@ from mailman_ha.evidence.process_identity import ProcessStat
 from mailman_ha.evidence.process_table import Process
 from mailman_ha.locks import directory, grammar, verdict
 from mailman_ha.locks.directory import Inspection, LockFile
-from mailman_ha.locks.grammar import FORMAT_3, FORMAT_21
+from mailman_ha.locks.grammar import FORMAT_3, FORMAT_21, GREATEST_PID
 from mailman_ha.locks.verdict import Evidence, HostFacts
 from mailman_ha.mailman import asking, processes
 from mailman_ha.mailman.location import Location
@@ -25,7 +26,9 @@ from mailman_ha.ocf.escape import escape, one_line
 from mailman_ha.queues import entries
 from mailman_ha.queues.slices import Slice
 
+from tests.fuzz.surfaces.lock_directory import hostile
 from tests.fuzz.surfaces.mailman import ANSWER
+from tests.locks.share import HERE
 
 _PLACE = Location("2.1", ("/m/bin",), prefix="/m")
 _ROW = LockRow("x", "lock", "unknown", "why", "remedy", True, "far.example", None, 5)
@@ -149,3 +152,28 @@ def test_listing_of_a_hostile_directory_grows_with_its_files(tmp_path: Path) -> 
         places.append(str(place))
     spent = seconds(lambda path: directory.read(path, FORMAT_21, "m"), *places)
     assert spent[1] < BETWEEN * spent[0] + 0.002, spent
+
+
+def test_mending_grows_with_the_saves_of_one_list() -> None:
+    """Each is put aside once, so each round has its own."""
+    little, much = (min(mending(count) for _ in range(3)) for count in (1000, 4000))
+    assert much < BETWEEN * little, f"{little * 1e3:.0f} ms, then {much * 1e3:.0f} ms"
+
+
+def mending(count: int) -> float:
+    """What a sweep takes of the processor (seconds) that finds so many saves of one list."""
+    with hostile(FORMAT_21) as (share, _):
+        directory = share.top / "lists" / "test"
+        directory.mkdir(parents=True)
+        for number in range(count):  # pids that no process has
+            (directory / f"config.pck.tmp.{HERE}.{GREATEST_PID - number}").write_bytes(b"torn")
+        for path in (directory, *directory.iterdir()):
+            os.chown(path, share.user.uid, share.user.gid)
+        surroundings = share.surroundings()
+        gc.collect()
+        began = time.thread_time()
+        problems = save_sweep.mend(
+            share.call(600.0), share.installation, lambda: surroundings, str(directory.parent))
+        spent = time.thread_time() - began
+        assert problems == () and not os.listdir(directory)
+        return spent

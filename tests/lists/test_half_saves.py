@@ -294,6 +294,15 @@ def test_save_is_the_newest_state_only_when_it_is_newer_than_the_last_one(
     assert half_saves.is_newest(directory, (tmp_path / NAME).stat().st_mtime_ns) == newest
 
 
+def test_configuration_is_there_whatever_has_its_name(
+    a_list: tuple[int, HalfSave], tmp_path: Path
+) -> None:
+    directory, _ = a_list
+    assert not half_saves.has_config(directory)
+    (tmp_path / "config.pck").symlink_to(tmp_path / "nothing")
+    assert half_saves.has_config(directory)
+
+
 # -- finishing
 
 @pytest.fixture

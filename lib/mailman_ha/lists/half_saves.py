@@ -134,11 +134,21 @@ def is_newest(directory: int, written_ns: int) -> bool:
     one moment, as of a file system that keeps whole seconds, either may be the newer, and then
     ``.last`` goes first: that save did take effect. Raises OSError.
     """
+    last = _look_up(directory, LAST)
+    return last is None or written_ns > last.st_mtime_ns
+
+
+def has_config(directory: int) -> bool:
+    """Whether there is a ``config.pck``, or anything of that name, in the open directory of a list.
+    Raises OSError."""
+    return _look_up(directory, CONFIG) is not None
+
+
+def _look_up(directory: int, name: str) -> os.stat_result | None:
     try:
-        last = os.stat(LAST, dir_fd=directory, follow_symlinks=False)
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
-        return True
-    return written_ns > last.st_mtime_ns
+        return None
 
 
 def is_whole(file: BinaryIO, go_on: Callable[[], bool]) -> bool:

@@ -16,6 +16,7 @@ from mailman_ha.locks.directory import Inspection
 from mailman_ha.locks.release import Quarantine, QuarantineError
 from mailman_ha.locks.verdict import Verdict
 from mailman_ha.ocf.escape import escape
+from mailman_ha.ocf.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,10 +173,9 @@ def _mend_one(
         raise
     if (now.inode, now.changed_ns) != (seen.inode, seen.changed_ns):
         return False
-    has_config = half_saves.CONFIG in os.listdir(directory)
-    current = HalfSave(save.directory, save.list_name, save.name, save.writer, has_config)
+    current = replace(save, has_config=half_saves.has_config(directory))
     newest = half_saves.is_newest(directory, now.expires_ns)
-    whole = not has_config and newest and _is_whole(call, directory, save.name)
+    whole = not current.has_config and newest and _is_whole(call, directory, save.name)
     decision = half_saves.judge(current, True, newest, whole)
     if decision == half_saves.FINISH and half_saves.finish(directory, current):
         done = "finished"
