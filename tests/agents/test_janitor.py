@@ -331,6 +331,23 @@ def test_save_of_a_writer_not_proven_dead_is_left(
     assert not (partial.parent / "config.pck").exists()
 
 
+def test_newest_state_of_a_lost_writer_is_degraded_with_what_to_type(
+    agents: Agents, installation21: Installation
+) -> None:
+    partial = make_save(installation21, "n2", 77, WHOLE, None)
+    agents.cluster(cluster(LOST_N2))
+    assert agents.janitor("start", installation21).code == 0
+    time.sleep(1.2)
+    assert agents.janitor("monitor", installation21, level=10, stuck_after="3600").code == 0
+    seen = agents.janitor("monitor", installation21, level=10, stuck_after="1")
+    assert seen.code == 190
+    for words in ("list test", partial.name, "n2", "pcs stonith fence n2"):
+        assert words in seen.reason
+    agents.cluster(cluster(FENCED_N2))
+    assert agents.janitor("monitor", installation21, level=10, stuck_after="1").code == 0
+    assert (partial.parent / "config.pck").read_bytes() == WHOLE
+
+
 def test_save_of_a_list_whose_lock_is_held_is_left(
     agents: Agents, installation21: Installation
 ) -> None:

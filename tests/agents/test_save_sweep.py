@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import pickle
+import shlex
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mailman_ha.agents.list_lock_janitor import save_sweep
+from mailman_ha.evidence.cluster import Node
 
 from tests.locks.share import HERE, Share, dead_pid
 from tests.private_directory import private_directory
@@ -48,9 +51,12 @@ def make_list(share: Share, name: str, **files: bytes) -> Path:
     return directory
 
 
-def mend(share: Share, seconds: float = 60.0) -> tuple[str, ...]:
+def mend(
+    share: Share, seconds: float = 60.0, stuck_after: float = float("inf")
+) -> tuple[str, ...]:
     return save_sweep.mend(
-        share.call(seconds), share.installation, share.surroundings, str(share.top / "lists"))
+        share.call(seconds), share.installation, share.surroundings, str(share.top / "lists"),
+        stuck_after)
 
 
 def partial(directory: Path) -> list[Path]:
@@ -106,3 +112,70 @@ def test_quarantine_is_not_emptied_when_the_time_is_over(share: Share) -> None:
     assert old.exists()
     save_sweep.empty_quarantine(share.call(), share.installation, 30)
     assert not old.exists()
+
+
+# -- of a writer that is not proven dead
+
+def written_by(directory: Path, writer: str) -> Path:
+    """The list's half-finished save, as that of another writer, HOST.PID, some time ago."""
+    (path,) = partial(directory)
+    path = path.rename(directory / f"config.pck.tmp.{writer}")
+    time.sleep(0.2)
+    return path
+
+
+@pytest.mark.parametrize("writer, why, way", [
+    ("oldname.123", "no node of this cluster", 'host_map="NODE=oldname"'),
+    ("oldname.123", "host oldname", "`mv -n {path} {directory}/config.pck`"),
+    ("lost.7", "not fenced yet", "pcs stonith fence lost"),
+    (f"{HERE}.{os.getpid()}", "not known as Mailman's", "`mv -n {path} {directory}/config.pck`"),
+])
+def test_newest_state_whose_writer_may_live_is_said_with_what_to_type(
+    share: Share, writer: str, why: str, way: str
+) -> None:
+    share.nodes["lost"] = Node("lost", False, True)
+    directory = make_list(share, "test", last=OLD, tmp=WHOLE)
+    path = written_by(directory, writer)
+    os.utime(path)  # by the living process of this test, too
+    time.sleep(0.2)
+    (problem,) = mend(share, stuck_after=0.1)
+    for words in ("list test", str(path), why, way.format(path=path, directory=directory)):
+        assert words in problem
+    assert path.read_bytes() == WHOLE and not (directory / "config.pck").exists()
+    assert mend(share, stuck_after=600.0) == (), "it may be just being written"
+
+
+@pytest.mark.parametrize("files", [
+    {"config": OLD, "tmp": WHOLE}, {"tmp": OLD, "last": WHOLE},
+], ids=["beside a configuration", "older than the last one"])
+def test_save_that_is_not_the_newest_state_is_left_without_a_word(
+    share: Share, files: dict[str, bytes]
+) -> None:
+    path = written_by(make_list(share, "test", **files), "oldname.123")
+    assert mend(share, stuck_after=0.1) == ()
+    assert path.exists()
+
+
+@pytest.mark.parametrize("writer", ["n2.7", "HERE.LIVE"], ids=["an online node's", "alive"])
+def test_save_of_a_writer_in_good_hands_is_left_without_a_word(
+    share: Share, writer: str
+) -> None:
+    with subprocess.Popen(
+        ["mailman-ha-test-qrunner", "600"], executable="/bin/sleep", stdin=subprocess.DEVNULL
+    ) as alive:
+        try:
+            directory = make_list(share, "test", last=OLD, tmp=WHOLE)
+            path = written_by(
+                directory, writer.replace("HERE.LIVE", f"{HERE}.{alive.pid}"))
+            assert mend(share, stuck_after=0.1) == ()
+            assert path.exists()
+        finally:
+            alive.kill()
+
+
+def test_command_to_type_is_safe_to_type_whatever_the_list_is_called(share: Share) -> None:
+    path = written_by(make_list(share, "x;touch $(id)\n", last=OLD, tmp=WHOLE), "oldname.123")
+    (problem,) = mend(share, stuck_after=0.1)
+    command = problem.split("`")[1]
+    assert command.isprintable() and len(shlex.split(command)) == 4
+    assert f"'{path.parent.parent}/x;touch $(id)" in command

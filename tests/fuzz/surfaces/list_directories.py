@@ -83,7 +83,8 @@ def mended(example: list[Put]) -> None:
         surroundings = share.surroundings()
         with Watch(share.path, (share.state, share.top / "log", lists)):
             problems = save_sweep.mend(
-                share.call(4.0), share.installation, lambda: surroundings, str(lists))
+                share.call(4.0), share.installation, lambda: surroundings, str(lists),
+                stuck_after=-1.0)
         assert state_of(outside) == there
         assert all(is_harmless(problem, 6000) for problem in problems)
         after, aside = _contents(lists), _contents(share.quarantine)

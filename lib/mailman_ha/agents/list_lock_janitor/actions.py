@@ -152,7 +152,7 @@ def _mend_lists(
     """Mend what dead processes left in the lists' directories: half-finished saves (2.1), locked
     mailboxes (3). Answers what stood in the way."""
     if site.location.version == VERSION_21:
-        return save_sweep.mend(call, site, around, _lists_dir(call, site))
+        return save_sweep.mend(call, site, around, _lists_dir(call, site), stuck_after)
     return mailbox_sweep.release_dead(call, site, around, stuck_after)
 
 

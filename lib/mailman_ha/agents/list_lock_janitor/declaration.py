@@ -20,7 +20,8 @@ DECLARATION = AgentDeclaration(
         "locks that dead processes left on the lists' digest mailboxes, and returns the messages "
         "that were shunted for them.\n\n"
         "A lock that cannot be released and is older than stuck_after makes the resource degraded "
-        "(190), with the reason and what to type.\n\n"
+        "(190), with the reason and what to type. So does a half-finished save whose writer is "
+        "not proven dead where it may be the newest state of a list without config.pck.\n\n"
         "Run it as a clone on every node that has the share mounted, or as a member of a group "
         "between the file system and mailman-master. It needs no daemon."
     ),

@@ -10,8 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mailman_ha.agents.lock_sweep import Kept, SweepReport
 
-#: Verdicts with which a kept lock is in good hands: a living process, or another node's own.
-_IN_GOOD_HANDS = (verdicts.ALIVE, verdicts.MEMBER)
+#: Verdicts with which a kept file is in good hands: a living process, or another node's own.
+IN_GOOD_HANDS = (verdicts.ALIVE, verdicts.MEMBER)
 
 
 def stuck_locks(report: SweepReport, stuck_after: float) -> list[Kept]:
@@ -20,7 +20,7 @@ def stuck_locks(report: SweepReport, stuck_after: float) -> list[Kept]:
     stuck = [
         one
         for one in report.kept
-        if one.verdict.state not in _IN_GOOD_HANDS
+        if one.verdict.state not in IN_GOOD_HANDS
         and not one.verdict.may_release
         and one.age is not None
         and one.age > stuck_after

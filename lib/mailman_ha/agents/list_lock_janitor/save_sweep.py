@@ -6,6 +6,7 @@ import os
 import time
 
 from mailman_ha.agents import lock_evidence
+from mailman_ha.agents.list_lock_janitor.judge import IN_GOOD_HANDS
 from mailman_ha.evidence.user_identity import ActingAs
 from mailman_ha.lists import half_saves
 from mailman_ha.lists.half_saves import HalfSave
@@ -35,9 +36,17 @@ LIST_LOCK_LIFETIME = 60.0
 
 
 def mend(
-    call: Call, site: Installation, around: Callable[[], Surroundings], lists_dir: str
+    call: Call,
+    site: Installation,
+    around: Callable[[], Surroundings],
+    lists_dir: str,
+    stuck_after: float = float("inf"),
 ) -> tuple[str, ...]:
-    """Mend every half-finished save of a dead writer; returns what stood in the way."""
+    """Mend every half-finished save of a dead writer.
+
+    Answers what needs a human: what stood in the way, and saves older than `stuck_after` seconds
+    that may be the newest state of a list, but whose writer is not proven dead.
+    """
     call.deadline.doing(f"looking for half-finished saves in {lists_dir}")
     try:
         with ActingAs(site.user.uid, site.user.gid):
@@ -65,8 +74,14 @@ def mend(
             verdict = verdicts.judge_claim((save.writer,), seen, evidence)
             if verdict.may_release:
                 mending.setdefault(save.directory, []).append((save, seen, verdict))
+            elif (
+                verdict.state not in IN_GOOD_HANDS
+                and evidence.now + evidence.clock_offset - seen.changed_at > stuck_after
+                and _is_wanted(save, seen)
+            ):
+                problems.append(_unproven(save, verdict))
         if not mending:
-            return ()
+            return tuple(problems)
         waits_until = time.monotonic() + min(LIST_LOCK_WAIT, call.deadline.remaining())
         try:
             with Quarantine(site.lock_dir, host) as quarantine:
@@ -94,6 +109,42 @@ def _inspect(save: HalfSave) -> Inspection | None:
             os.close(directory)
     except OSError:
         return None  # finished, removed, or no regular file: nothing of ours
+
+
+def _is_wanted(save: HalfSave, seen: Inspection) -> bool:
+    """Whether the list has no newer state than `save`."""
+    try:
+        directory = _open_list(save)
+        try:
+            return not half_saves.has_config(directory) and half_saves.is_newest(
+                directory, seen.expires_ns
+            )
+        finally:
+            os.close(directory)
+    except OSError:
+        return False  # the list has just been removed
+
+
+def _unproven(save: HalfSave, verdict: Verdict) -> str:
+    """The sentence on a save that may be the list's newest state, and stays for its writer."""
+    import shlex
+
+    path = escape(os.path.join(save.directory, save.name))
+    way_out = verdict.remedy
+    if verdict.state != verdicts.LOST:
+        # The verdict's own ways are those with a lock, which may be moved aside.
+        config = escape(os.path.join(save.directory, half_saves.CONFIG))
+        way_out = (
+            f"once no Mailman writes it, `mv -n {shlex.quote(path)} {shlex.quote(config)}`, or "
+            "move it away to go on from config.pck.last"
+        )
+    if verdict.state == verdicts.STRANGER:
+        host = save.writer.host
+        way_out = f'if a node calls itself {host}, set host_map="NODE={host}"; otherwise, {way_out}'
+    return (
+        f"the list {escape(save.list_name)} has no config.pck, and its newest state may be {path}: "
+        f"{verdict.why}; {way_out}"
+    )
 
 
 def _open_list(save: HalfSave) -> int:
