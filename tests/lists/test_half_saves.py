@@ -281,11 +281,12 @@ def test_every_case_has_its_decision(
     assert half_saves.judge(save, dead, newest, whole) == decision
 
 
-@pytest.mark.parametrize("last, newest", [(None, True), (-1, True), (0, False), (1, False)])
-def test_save_is_the_newest_state_only_when_it_is_newer_than_the_last_one(
+@pytest.mark.parametrize("last, newest", [(None, True), (-1, True), (0, True), (1, False)])
+def test_save_is_the_newest_state_only_when_it_is_no_older_than_the_last_one(
     a_list: tuple[int, HalfSave], tmp_path: Path, last: int | None, newest: bool
 ) -> None:
-    """Written in the same second, as a file system of whole seconds has it, it may be the older."""
+    """Written in the same second, as a file system of whole seconds has it, it is the newer: the
+    dead writer still had the list's lock."""
     directory, _ = a_list
     if last is not None:
         (tmp_path / "config.pck.last").write_bytes(b"the state before")

@@ -127,15 +127,16 @@ def judge(save: HalfSave, writer_is_dead: bool, newest: bool, whole: bool) -> st
 
 
 def is_newest(directory: int, written_ns: int) -> bool:
-    """Whether a save written at `written_ns` (mtime, nanoseconds) is newer than the list's
+    """Whether a save written at `written_ns` (mtime, nanoseconds) is no older than the list's
     ``config.pck.last``, or there is none. `directory` is the open directory of the list.
 
     What a process left that died long ago is older: Mailman removes no such file. Of two files of
-    one moment, as of a file system that keeps whole seconds, either may be the newer, and then
-    ``.last`` goes first: that save did take effect. Raises OSError.
+    one moment, as of a file system that keeps whole seconds, the half-finished save is the newer:
+    after its writer died the list's lock stood for longer than that, and nobody saved the list.
+    Raises OSError.
     """
     last = _look_up(directory, LAST)
-    return last is None or written_ns > last.st_mtime_ns
+    return last is None or written_ns >= last.st_mtime_ns
 
 
 def has_config(directory: int) -> bool:

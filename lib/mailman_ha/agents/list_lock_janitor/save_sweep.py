@@ -237,7 +237,7 @@ def _mend_one(
         {"list_save": where, "done": done, "state": verdict.state, "why": verdict.why,
          "host": save.writer.host, "pid": save.writer.pid, "by_node": host}
     )
-    outdated = "" if newest else ", which is no newer than config.pck.last"
+    outdated = "" if newest else ", which is older than config.pck.last"
     call.log.info(f"{done} the half-finished save {where}{outdated}: {verdict.why}")
     return True
 
