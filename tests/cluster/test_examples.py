@@ -22,6 +22,10 @@ from tests.topology.pacemaker_tools import Loaded
 
 SUITES = ("bookworm", "trixie")
 
+#: Those whose script for pcs is run as a whole besides, which takes long: the shortest, and one
+#: with all that pcs has commands for.
+IN_FULL = ("janitor-alone", "two-nodes-drbd")
+
 #: What the operator's command makes of each node's loss, on the machine that the image is.
 SIMULATE = """
 for node in $NAMES; do
@@ -55,9 +59,10 @@ def example(
     site, path = sites.example(request.param)
     directory = tmp_path_factory.mktemp(request.param)
     nodes = [node.name for node in site.nodes]
-    loaded = pacemaker_tools.load(
-        directory, nodes, sites.rendered(site, path), root, SIMULATE.format(request.param)
-    )
+    files = sites.rendered(site, path)
+    if request.param in IN_FULL:
+        files["pcs in full"] = files["pcs"]
+    loaded = pacemaker_tools.load(directory, nodes, files, root, SIMULATE.format(request.param))
     simulated = {
         node: json.loads(Path(directory, f"simulated-{node}.json").read_text()) for node in nodes
     }

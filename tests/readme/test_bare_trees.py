@@ -62,15 +62,16 @@ LEFT = (
 #: What a command within a sentence has before it, as the sentence says.
 FIRST = {"pcs resource clone mailman-janitor": "pcs resource group remove mail mailman-janitor"}
 
-#: Every command that is the shell's own is typed as it stands; pcs and crm work on a file.
+#: Every command that is the shell's own is typed as it stands; pcs and crm work on a file. Of pcs'
+#: commands, those that name a file are let alone, and those of the whole CIB go by CIB_file.
 ON_FILES = """
 pcs() {{
     case "$*" in
-        "resource describe "*) command pcs "$@";;
+        "resource describe "*|"-f "*|"cluster cib"*) command pcs "$@";;
         *) command pcs -f {0}.xml "$@";;
     esac
 }}
-export PCS="pcs -f $PWD/{0}.xml" CIB_file=$PWD/{0}.xml
+export CIB_file=$PWD/{0}.xml
 """
 #: What names a package that was built: a session of its own, for it is another way to install.
 BUILT = "./build/"
@@ -111,10 +112,11 @@ def steps() -> list[Step]:
             ids = {line.split()[1] for line in block.commands()}
             # The block is the part that matters: the rest is as the pcs block has it.
             others = [
-                step.name for step in found
-                if re.match(rf"pcs resource create ({named}) ", step.name) and "mail" in ids
+                step.name.partition("pcs -f mailman.xml ")[2] for step in found
+                if "mail" in ids and re.match(
+                    rf"pcs -f mailman.xml resource create ({named}) ", step.name)
             ]
-            lines = "".join(f"command pcs -f crm.xml {one.partition(' ')[2]}\n" for one in others)
+            lines = "".join(f"command pcs -f crm.xml {one}\n" for one in others)
             text = f"cat > block <<'END'\n{block.text}\nEND\n{lines}crm configure load update block"
             found.append(Step(block.where, ON_FILES.format("crm") + text))
         elif block.kind == "commands":

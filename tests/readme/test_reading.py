@@ -39,6 +39,16 @@ def test_every_command_of_a_block_begins_with_a_program_that_is_known() -> None:
                 assert Block("", "", command).kind == "commands", command
 
 
+def test_blocks_for_pcs_hand_resources_over_with_all_their_constraints() -> None:
+    """One that is created alone is started where it fails, and is banned."""
+    made = [block.commands() for block in BLOCKS if "resource create" in block.text]
+    assert len(made) == 2
+    for first, *inside, last in made:
+        assert first == "pcs cluster cib mailman.xml"
+        assert all(command.startswith("pcs -f mailman.xml ") for command in inside)
+        assert last == "pcs cluster cib-push mailman.xml --config"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_within_a_sentence_has_a_place(command: str) -> None:
     assert place_of(command), (

@@ -65,7 +65,7 @@ ACTION = re.compile(r"^ +\* Resource action: (\S+)\s+(start|stop|promote) on (\S
 
 LOADERS = {
     "pcs": "/usr/bin/python3 -Es /project/tests/topology/pcs_in_one_process.py {0} {1}",
-    "pcs in full": 'PCS="pcs -f {1}" sh {0}',
+    "pcs in full": "CIB_file=$PWD/{1} sh {0}",
     "crm": "CIB_file={1} crm configure load update {0}",
     "cib": "CIB_file={1} cibadmin -M -c -o configuration -x {0}",
 }
@@ -232,11 +232,11 @@ def _constraint(element: ElementTree.Element) -> tuple[object, ...]:
     return element.tag, frozenset(given.items())
 
 
-#: What pcs may say to a good script: that a file has no nodes it could ask; and pcs 0.12 lets
-#: agents look at their parameters, who miss devices and kernel modules that only nodes have. An
-#: image that no init runs has none to detect.
+#: What pcs may say to a good script: that a file has no nodes it could ask, and that it has handed
+#: its copy over; and pcs 0.12 lets agents look at their parameters, who miss devices and kernel
+#: modules that only nodes have. An image that no init runs has none to detect.
 HARMLESS = re.compile(
-    r"^(Adding .*|Warning: Validation for node existence .*"
+    r"^(Adding .*|CIB updated|Warning: Validation for node existence .*"
     r"|Warning: Validating resource options using the resource agent itself .*"
     r"|Warning: Validation result from agent:|  .*"
     r"|Warning: Unable to detect init system\..*|)$"

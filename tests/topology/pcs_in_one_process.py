@@ -3,7 +3,8 @@
     /usr/bin/python3 -Es pcs_in_one_process.py SCRIPT CIBFILE
 
 pcs takes most of its time to load its modules; here each command is a fork of a process that has
-them. What the commands are is found by running SCRIPT with a PCS that notes its words.
+them. What the commands are is found by running SCRIPT with a pcs that notes its words. CIBFILE
+takes the place of the copy that they work on, and nothing is fetched or handed over.
 """
 
 import os
@@ -12,21 +13,28 @@ import subprocess
 import sys
 import tempfile
 
-NOTE = """for word; do printf '%s\\0' "$word"; done >> "$NOTED"; printf '\\n\\0' >> "$NOTED"\n"""
+NOTE = """#!/bin/sh
+for word; do printf '%s\\0' "$word"; done >> "$NOTED"; printf '\\n\\0' >> "$NOTED"\n"""
 
 
 def commands(script):
-    """The words of each pcs command that the script would run."""
+    """The words of each pcs command that the script would run on its copy of the CIB."""
     with tempfile.TemporaryDirectory() as directory:
-        note, noted = os.path.join(directory, "note"), os.path.join(directory, "noted")
+        note, noted = os.path.join(directory, "pcs"), os.path.join(directory, "noted")
         with open(note, "w") as file:
             file.write(NOTE)
+        os.chmod(note, 0o755)
+        path = f"{directory}:{os.environ['PATH']}"
         subprocess.run(
-            ["sh", script], env={**os.environ, "PCS": f"sh {note}", "NOTED": noted}, check=True
+            ["sh", script], env={**os.environ, "PATH": path, "NOTED": noted}, check=True
         )
         with open(noted) as file:
             entries = file.read().split("\n\0")
-    return [entry.split("\0")[:-1] for entry in entries if entry]
+    (*_, old), *inside, last = [entry.split("\0")[:-1] for entry in entries if entry]
+    copy = last[2]
+    assert last == ["cluster", "cib-push", copy, f"diff-against={old}"], last
+    assert {tuple(words[:2]) for words in inside} == {("-f", copy)}
+    return [words[2:] for words in inside]
 
 
 def main(script, cib):

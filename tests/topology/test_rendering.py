@@ -39,9 +39,11 @@ def test_everything_odd_means_the_same_to_pcs_crm_and_cibadmin(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_script_for_pcs_runs_as_it_stands(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["janitor-alone", "two-nodes-drbd"])
+def test_script_for_pcs_runs_as_it_stands(tmp_path: Path, name: str) -> None:
+    """From the copy that it fetches to what it hands over, with the real pcs throughout."""
     need_tools()
-    site, path = sites.example("janitor-alone")
+    site, path = sites.example(name)
     texts = sites.rendered(site, path)
     nodes = [node.name for node in site.nodes]
     loaded = pacemaker_tools.load(
@@ -111,22 +113,75 @@ def test_lines_are_short_and_comments_harmless(name: str) -> None:
     ElementTree.fromstring(texts["cib"])
 
 
+#: In the place of pcs: shows the words that it is given, and fails where one of them is $FAILS.
+SHOWS_ITS_WORDS = """#!/bin/sh
+for word; do printf '%s\\0' "$word"; done
+printf '\\n\\0'
+for word; do [ "$word" != "$FAILS" ] || exit 1; done
+"""
+#: All that a script for pcs may run besides.
+OF_A_SHELL = ("cp", "mktemp", "rm")
+
+
+def run_script_for_pcs(
+    tmp_path: Path, text: str, fails: str = ""
+) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
+    """How the script ended, with the words of each pcs command that it ran; `tmp_path`/tmp is
+    where it may leave files."""
+    programs = tmp_path / "bin"
+    for directory in (programs, tmp_path / "tmp"):
+        directory.mkdir()
+    for name in OF_A_SHELL:
+        path = shutil.which(name)
+        assert path is not None
+        (programs / name).symlink_to(path)
+    (programs / "pcs").write_text(SHOWS_ITS_WORDS)
+    (programs / "pcs").chmod(0o755)
+    (tmp_path / "script").write_text(text)
+    done = subprocess.run(
+        ["/bin/sh", tmp_path / "script"], capture_output=True, text=True, check=False,
+        env={"PATH": str(programs), "TMPDIR": str(tmp_path / "tmp"), "FAILS": fails},
+    )
+    assert done.stderr == ""
+    return done, [one.split("\0")[:-1] for one in done.stdout.split("\n\0") if one]
+
+
 def test_script_for_pcs_runs_nothing_of_a_description(tmp_path: Path) -> None:
     """Each word of a value reaches pcs as it is, whatever a shell would make of it."""
     site = description.loads(sites.ALL_OF_IT.encode(), "site.yaml")
-    (tmp_path / "script").write_text(sites.rendered(site)["pcs"])
-    note = tmp_path / "note"
-    note.write_text('for word; do printf "%s\\0" "$word"; done\n')
-    done = subprocess.run(
-        ["/bin/sh", tmp_path / "script"], env={"PATH": "/nonexistent", "PCS": f"/bin/sh {note}"},
-        capture_output=True, check=False,
-    )
-    assert done.returncode == 0 and done.stderr == b""
-    said = done.stdout.decode().split("\0")
+    done, commands = run_script_for_pcs(tmp_path, sites.rendered(site)["pcs"])
+    assert done.returncode == 0
+    said = [word for command in commands for word in command]
     for primitive in shape.build(site).parts:
         if isinstance(primitive, Primitive):
             for pair in primitive.parameters:
                 assert "=".join(pair) in said
+
+
+@pytest.mark.parametrize("name", [*sites.NAMES, "odd"])
+def test_script_for_pcs_changes_nothing_in_the_cluster_before_all_is_there(
+    tmp_path: Path, name: str
+) -> None:
+    """A resource whose constraints are still to come is started where it fails, and is banned."""
+    text = sites.ALL_OF_IT if name == "odd" else (sites.EXAMPLES / f"{name}.yaml").read_text()
+    site = description.loads(text.encode(), name)
+    done, (first, *inside, last) = run_script_for_pcs(tmp_path, sites.rendered(site)["pcs"])
+    assert done.returncode == 0
+    assert first[:2] == ["cluster", "cib"]
+    old = first[2]
+    new = inside[0][1]
+    assert new != old and {tuple(words[:2]) for words in inside} == {("-f", new)}
+    assert last == ["cluster", "cib-push", new, f"diff-against={old}"]
+    assert inside[-1][2:4] == ["property", "set"]
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_script_for_pcs_loads_nothing_where_a_command_fails(tmp_path: Path) -> None:
+    texts = sites.rendered(*sites.example("two-nodes-nfs"))
+    done, commands = run_script_for_pcs(tmp_path, texts["pcs"], fails="mailman")
+    assert done.returncode != 0
+    assert "mailman" in commands[-1] and "cib-push" not in done.stdout
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_comment_keeps_hyphens_apart_and_its_last_backslash_from_the_next_line() -> None:

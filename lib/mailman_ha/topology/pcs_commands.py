@@ -1,4 +1,10 @@
-"""A configuration as commands for pcs: `sh FILE` on one node."""
+"""A configuration as commands for pcs: `sh FILE` on one node.
+
+Pacemaker acts on every change at once. A resource whose group or constraints are still to come is
+started on whichever node is free, fails there without its share, and is banned from that node; so
+the commands work on a copy of the CIB, which is handed over when all is in it, as a difference, so
+that what others changed meanwhile stands.
+"""
 
 from __future__ import annotations
 
@@ -23,28 +29,47 @@ if TYPE_CHECKING:
     from mailman_ha.topology.resources import Operation, Part
 
 USE = (
-    "For `sh FILE` on one node. PCS may be set to \"pcs -f CIBFILE\" to write into a file first "
-    "and look at it."
+    "For `sh FILE` on one node; `CIB_file=COPY sh FILE` writes into a copy of a CIB instead, to "
+    "look at it."
 )
 
+#: What stands before the commands. The copies hold passwords: mktemp makes them root's alone.
+BEGIN = """\
+set -e
+OLD=$(mktemp)
+NEW=$(mktemp)
+trap 'rm -f "$OLD" "$NEW"' EXIT
+trap 'exit 1' HUP INT TERM
+
+# All of it goes into a copy of the CIB, and from there into the cluster at once: a resource whose
+# group or constraints are still to come would be started where it fails, and be banned there.
+pcs cluster cib "$OLD"
+cp "$OLD" "$NEW"
+"""
+#: And after them.
+END = """\
+pcs cluster cib-push "$NEW" diff-against="$OLD"
+"""
+
+_PCS = ("pcs", "-f", '"$NEW"')
 _STONITH = "stonith:"
 
 
 def render(configuration: Configuration, head: Iterable[str] = ()) -> str:
     """The commands, with the head's paragraphs and every part's comment above it."""
     lines = list(prose.comment([*head, *configuration.head]))
-    lines += ["set -e", "PCS=${PCS:-pcs}"]
+    lines.append(BEGIN.rstrip())
     for part in configuration.parts:
         if part.comment:
             lines.append("")
             lines += prose.comment(part.comment)
         for clauses in _commands(part):
             first, *others = [[shlex.quote(word) for word in clause] for clause in clauses]
-            lines += prose.command([["$PCS", *first], *others])
+            lines += prose.command([[*_PCS, *first], *others])
     lines.append("")
     pairs = [shlex.quote(f"{name}={value}") for name, value in configuration.properties]
-    lines += prose.command([["$PCS", "property", "set", *pairs]])
-    return "\n".join(lines) + "\n"
+    lines += prose.command([[*_PCS, "property", "set", *pairs]])
+    return "\n".join(lines) + "\n\n" + END
 
 
 def _commands(part: Part) -> Iterator[list[list[str]]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from hypothesis import strategies as st
-from mailman_ha.topology import description, rendering
+from mailman_ha.topology import description, pcs_commands, rendering
 from mailman_ha.topology.document import GREATEST_SIZE, NotSound
 
 from tests.fuzz.surface import Surface, as_bytes, mutated
@@ -45,8 +45,10 @@ def a_site(content: bytes) -> None:
     texts = {name: rendering.render(site, name, "site.yaml") for name in rendering.FORMATS}
     for text in texts.values():
         assert all(line.isprintable() for line in text.split("\n"))
-    for command in _commands(texts["pcs"]):
-        assert command[0] in ("set", "PCS=${PCS:-pcs}", "$PCS"), command
+    head, begin, rest = texts["pcs"].partition(f"\n{pcs_commands.BEGIN}")
+    assert begin and rest.endswith(f"\n{pcs_commands.END}")
+    for command in _commands(f"{head}\n{rest[:-len(pcs_commands.END)]}"):
+        assert command[:3] == ["pcs", "-f", "$NEW"], command
     ElementTree.fromstring(texts["cib"])
 
 
