@@ -107,8 +107,8 @@ def test_lines_are_short_and_comments_harmless(name: str) -> None:
     texts = sites.rendered(description.loads(text.encode(), name))
     for language in ("crm", "pcs"):
         for line in texts[language].splitlines():
-            if line.startswith("#"):
-                assert "--" not in line and not line.endswith("\\")
+            if line.startswith("#") and language == "crm":  # which puts it into the CIB
+                assert "--" not in line and not line.endswith(("\\", "-"))
             assert len(line) <= 100 or name == "odd"
     ElementTree.fromstring(texts["cib"])
 
@@ -184,6 +184,32 @@ def test_script_for_pcs_loads_nothing_where_a_command_fails(tmp_path: Path) -> N
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_comment_keeps_hyphens_apart_and_its_last_backslash_from_the_next_line() -> None:
-    (line,) = prose.comment(["a---b \\"])
+def test_comment_for_a_cib_keeps_hyphens_apart_and_its_last_backslash_from_the_next_line() -> None:
+    (line,) = prose.comment(prose.for_a_cib(["a---b \\"]))
     assert line == "# a- - -b \\ ."
+    lines = [*prose.comment(["word - " * 30])]
+    assert len(lines) > 1 and not any(line.endswith("-") for line in lines)
+
+
+@pytest.mark.parametrize("password", ["pa--ss", "---", "%2D-"])
+def test_configuration_in_comments_is_kept_as_it_is_or_says_how_it_is_written(
+    password: str,
+) -> None:
+    path = sites.EXAMPLES / "mailman3-postgresql.yaml"
+    url = f"postgresql://mailman:{password}@db.example.org/mailman-{password}"
+    text = path.read_text().replace("postgresql://mailman:secret@db.example.org/mailman", url)
+    assert url in text
+    texts = sites.rendered(description.loads(text.encode(), path.name))
+    assert f"#   url: {url}\n" in texts["pcs"] and "x2d" not in texts["pcs"]
+    for language in ("crm", "cib"):
+        (line,) = [one for one in texts[language].splitlines() if "url: " in one]
+        assert "--" not in line and not line.endswith(("-", "\\"))
+        kept = line.partition("url: ")[2].replace("\\x2d", "-")
+        assert kept == url
+        assert "a hyphen for each \\x2d above" in " ".join(texts[language].split())
+    ElementTree.fromstring(texts["cib"])
+
+
+def test_configuration_without_two_hyphens_needs_no_word_on_them() -> None:
+    texts = sites.rendered(*sites.example("mailman3-postgresql"))
+    assert not any("x2d" in text for text in texts.values())

@@ -150,8 +150,7 @@ def _pairs(parent: ElementTree.Element, pairs: Iterable[tuple[str, str]]) -> Non
 
 
 def _comment_node(paragraphs: Iterable[str]) -> Any:
-    lines = list(prose.comment(paragraphs, "  "))
+    lines = list(prose.comment(prose.for_a_cib(paragraphs), "  "))
     if not lines:
         return None
-    # A comment must not end in a hyphen, nor hold two of them: prose sees to the second.
     return ElementTree.Comment("\n" + "\n".join(lines) + "\n")

@@ -28,9 +28,9 @@ _SAFE = frozenset(
 
 def render(configuration: Configuration, head: Iterable[str] = ()) -> str:
     """The commands, with the head's paragraphs and every part's comment above it."""
-    lines = list(prose.comment([*head, *configuration.head]))
+    lines = list(prose.comment(prose.for_a_cib([*head, *configuration.head])))
     for part in configuration.parts:
-        lines += prose.comment(part.comment)
+        lines += prose.comment(prose.for_a_cib(part.comment))
         lines += prose.command([*_clauses(part)])
     pairs = [_pair(*pair) for pair in configuration.properties]
     lines += prose.command([["property", *pairs]])

@@ -17,26 +17,45 @@ def comment(paragraphs: Iterable[str], mark: str = "# ") -> Iterator[str]:
     """Comment lines, with an empty one for an empty paragraph that others follow, and between text
     and what is kept as it is: paragraphs that begin with two blanks.
 
-    Two hyphens in a row cannot stand in a comment of a CIB, into which crm puts these, so they are
-    drawn apart; and a backslash does not end a line, as the next would be taken for its rest.
+    No line of text ends in a backslash, after which crm would take the next for its rest, nor in a
+    hyphen, with which no comment of a CIB ends.
     """
     lines: list[str] = []
     kept = False
-    for paragraph in paragraphs:
-        text = re.sub("-(?=-)", "- ", paragraph)
+    for text in paragraphs:
         if text.startswith("  ") != kept and lines and lines[-1]:
             lines.append("")
         kept = text.startswith("  ")
         if kept or not text:
             lines.append(text)
         else:
-            lines += textwrap.wrap(
+            wrapped = textwrap.wrap(
                 text, WIDTH - len(mark), break_long_words=False, break_on_hyphens=False
             )
+            lines += (f"{line} ." if line.endswith(("\\", "-")) else line for line in wrapped)
     while lines and not lines[-1]:
         lines.pop()
     for line in lines:
-        yield f"{mark}{line} .".rstrip() if line.endswith("\\") else f"{mark}{line}".rstrip()
+        yield f"{mark}{line}".rstrip()
+
+
+def for_a_cib(paragraphs: Iterable[str]) -> Iterator[str]:
+    """The paragraphs as they may stand in a comment of a CIB, into which crm puts its own as well,
+    each line by itself. It holds no two hyphens in a row, and does not end in one: text has them
+    drawn apart, what is kept has \\x2d for the second, and a sentence at the end says so."""
+    escaped = False
+    for paragraph in paragraphs:
+        if paragraph.startswith("  "):
+            text = re.sub("(?<=-)-|-$", r"\\x2d", paragraph)
+            escaped = escaped or text != paragraph
+            yield text
+        else:
+            yield re.sub("-(?=-)", "- ", paragraph)
+    if escaped:
+        yield (
+            "Write a hyphen for each \\x2d above: a comment of a CIB holds no two in a row, and "
+            "none at its end."
+        )
 
 
 def command(clauses: Sequence[Sequence[str]]) -> Iterator[str]:
