@@ -6,11 +6,13 @@ import re
 import subprocess
 
 import pytest
+from mailman_ha.agents.qfiles_slice.declaration import DECLARATION as SLICE
 
 from .commands import (
     CHECKOUT,
     MENTIONED,
     PLACES,
+    README,
     TARGET,
     Block,
     all_blocks,
@@ -47,6 +49,17 @@ def test_blocks_for_pcs_hand_resources_over_with_all_their_constraints() -> None
         assert first == "pcs cluster cib mailman.xml"
         assert all(command.startswith("pcs -f mailman.xml ") for command in inside)
         assert last == "pcs cluster cib-push mailman.xml --config"
+
+
+def test_second_runner_of_a_slice_is_promised_by_the_level_that_looks_for_one() -> None:
+    """Level 0 looks at its own runner alone (agents/qfiles_slice/quick.py)."""
+    purposes = {
+        action.depth: action.purpose for action in SLICE.actions if action.name == "monitor"
+    }
+    rows = (line.split("|") for line in README.read_text().splitlines() if line.startswith("|"))
+    table = {row[1].strip(): row[3] for row in rows if row[1].strip() in ("0", "10")}
+    for light, deep in ((purposes[0], purposes[10]), (table["0"], table["10"])):
+        assert "second runner" not in light and "second runner" in deep
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -73,13 +73,12 @@ DECLARATION = AgentDeclaration(
         ),
         Action(
             "monitor", 20, interval=15, depth=0,
-            purpose="The runner lives, its claim file still is the slice's lock, and no second "
-            "runner works on the slice on this node.",
+            purpose="The runner lives, and its claim file still is the slice's lock.",
         ),
         Action(
             "monitor", 30, interval=60, depth=10,
-            purpose="Also: nobody's runner works on a part of the slice on this node; depth and "
-            "age are published.",
+            purpose="Also: no second runner works on the slice, or on a part of it, on this node; "
+            "depth and age are published.",
         ),
         Action(
             "monitor", 60, interval=300, depth=20,
