@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from mailman_ha.doctor import slices
 from mailman_ha.doctor.finding import ERROR, UNSEEN, WARNING, Finding
@@ -59,6 +61,21 @@ def test_overlapping_slices_are_an_error(other: str) -> None:
     clashing = only(found(slice_clone() + other))
     assert clashing.severity == ERROR
     assert clashing.seen == "b and mailman-in are configured for the same part of queue in"
+
+
+def test_queue_of_as_many_slices_as_there_may_be_is_examined_at_once() -> None:
+    many = {"clone__max": "4096", "clone__node__max": "4096"}
+    given = slice_clone(**many) + slice_clone(name="b", **many)
+    begun = time.process_time()
+    assert only(found(given)).seen == (
+        "b and mailman-in are configured for the same part of queue in")
+    assert time.process_time() - begun < 2  # of processor seconds; each with each takes far more
+
+
+def test_every_two_that_have_a_part_in_common_are_named() -> None:
+    told = found(slice_clone(clone__max="2") + single("whole", 0, 1) + single("b", 3, 8))
+    assert [one.seen.partition(" are ")[0] for one in told] == [
+        "b and mailman-in", "b and whole", "mailman-in and whole"]
 
 
 def test_same_slice_of_another_mailman_is_no_overlap() -> None:

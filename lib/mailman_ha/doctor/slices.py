@@ -137,15 +137,17 @@ def _clone(one: _Configured) -> Iterator[Finding]:
 def _queue(queue: str, those: list[_Configured]) -> Iterator[Finding]:
     shown = escape(queue)
     running = [one for one in those if not one.off]
-    owners: list[tuple[Slice, str]] = []
-    clashes = set()
-    for one in running:
-        for number in one.numbers:
-            part = Slice(number, one.count)
-            for other, resource in owners if len(running) > 1 else ():
-                if resource != one.resource.id and slices.overlap(part, other):
-                    clashes.add(tuple(sorted((resource, one.resource.id))))
-            owners.append((part, one.resource.id))
+    # In the order in which they begin, each meets those alone that have not ended before it.
+    parts = sorted(
+        (*slices.bounds(Slice(number, one.count)), one.resource.id)
+        for one in running for number in one.numbers
+    )
+    clashes: set[tuple[str, str]] = set()
+    begun: list[tuple[int, str]] = []
+    for lowest, highest, resource in parts:
+        begun = [(end, other) for end, other in begun if end >= lowest]
+        clashes.update((min(resource, other), max(resource, other)) for _, other in begun)
+        begun.append((highest, resource))
     for first, second in sorted(clashes):
         yield Finding(
             CHECK, ERROR,
@@ -155,10 +157,9 @@ def _queue(queue: str, those: list[_Configured]) -> Iterator[Finding]:
             f"give each a slice of its own, with the same number of slices, or disable one: "
             f"crm_resource -r {escape(second)} --meta -p target-role -v Stopped",
         )
-    covered = sorted((slices.bounds(part) for part, _ in owners))
     reached = -1
     complete = True
-    for lowest, highest in covered:
+    for lowest, highest, _ in parts:
         complete = complete and lowest <= reached + 1
         reached = max(reached, highest)
     if not complete or reached != 2 ** 160 - 1:
