@@ -40,7 +40,8 @@ _STARTS = ("start", "promote")
 @record
 class Operation:
     """An operation of a primitive. `timeout` in seconds, None where it cannot be read; `stated`
-    says whether the operation itself names it. `level` is its OCF_CHECK_LEVEL."""
+    says whether the operation itself names it. `level` is its OCF_CHECK_LEVEL, and `id` that of
+    its element, '' where it has none."""
 
     name: str
     interval: float
@@ -48,11 +49,14 @@ class Operation:
     stated: bool
     level: int = 0
     on_fail: str = ""
+    id: str = ""
+    enabled: bool = True
 
 
 @record
 class Resource:
-    """A primitive, with the ids of what it lies in, nearest first."""
+    """A primitive, with the ids of what it lies in, nearest first. Its `operations` are all that
+    are configured, also those that are not enabled."""
 
     primitive: ResourceInCib
     inside: tuple[str, ...] = ()
@@ -264,7 +268,7 @@ class _Reader:
                 continue
             for one in source.findall("./operations/op"):
                 key = (one.get("name"), one.get("interval", "0"))
-                if key not in known and one.get("enabled", "true").lower() != "false":
+                if key not in known:
                     known.add(key)
                     yield self._operation(one)
 
@@ -281,6 +285,7 @@ class _Reader:
         return Operation(
             own.get("name", ""), seconds(own.get("interval", "0")) or 0.0, timeout,
             stated is not None, depth, own.get("on-fail", self._default.get("on-fail", "")),
+            own.get("id", ""), own.get("enabled", "true").lower() != "false",
         )
 
     # -- constraints

@@ -69,14 +69,15 @@ def _resource(resource: Resource, declared: AgentDeclaration) -> Iterator[Findin
             continue
         if not any(one.level == action.depth for one in monitors):
             yield _missing(resource, action, bool(monitors))
-    for operation in resource.operations:
-        if operation.on_fail == "ignore" and operation.name in ("stop", "monitor", "start"):
-            yield _ignored(resource, operation)
+    for name in ("start", "stop", "monitor"):
+        for operation in _named(resource, name):
+            if operation.on_fail == "ignore":
+                yield _ignored(resource, operation)
 
 
 def _named(resource: Resource, name: str) -> list[Operation]:
     """The operations of that name; where none is configured, start and stop are Pacemaker's own."""
-    found = [one for one in resource.operations if one.name == name]
+    found = [one for one in resource.operations if one.name == name and one.enabled]
     if not found and name in ("start", "stop"):
         found = [Operation(name, 0.0, DEFAULT_TIMEOUT, False)]
     return found
@@ -86,23 +87,51 @@ def _short(resource: Resource, operation: Operation, advised: float) -> Iterator
     if operation.timeout is None or operation.timeout >= advised:
         return
     name, word = escape(resource.id), operation.name
-    which = word + (f" at level {operation.level}" if operation.level else "")
     given = f"{operation.timeout:g} s" + ("" if operation.stated else " (no timeout is given)")
-    rest = f" interval={operation.interval:g}s" if operation.interval else ""
-    level = f" OCF_CHECK_LEVEL={operation.level}" if operation.level else ""
     yield Finding(
         CHECK, ERROR if word == "stop" else WARNING,
-        f"{name}: the timeout of {which} is {given}; the agent asks for {advised:g} s",
+        f"{name}: the timeout of {_which(operation)} is {given}; the agent asks for {advised:g} s",
         _SHORT[word],
-        pcs=f"pcs resource update {name} op {word}{rest} timeout={advised:g}s{level}",
-        crm=f"crm configure edit {name}  (op {word}{rest} timeout={advised:g}s{level})",
+        **(_changed(operation, timeout=f"{advised:g}s") if operation.id else
+           _added(resource, word, 0, advised)),
     )
+
+
+def _which(operation: Operation) -> str:
+    return operation.name + (f" at level {operation.level}" if operation.level else "")
+
+
+def _changed(operation: Operation, **attributes: str) -> dict[str, str]:
+    """What changes an operation and nothing else of it: pcs would change the first of its name
+    instead, and forget what else that one had."""
+    given = "".join(f' {name.replace("_", "-")}="{value}"' for name, value in attributes.items())
+    return {"mend": f"cibadmin --modify --xml-text '<op id=\"{escape(operation.id)}\"{given}/>'"}
+
+
+def _added(
+    resource: Resource, name: str, interval: int, timeout: float, level: int = 0
+) -> dict[str, str]:
+    """What adds an operation, or switches on the one that is there; `interval` and `timeout` in
+    seconds. Pacemaker, and pcs, want no two of one name with the same interval; pcs wants to be
+    forced where there is another of this level, as one for probes."""
+    others = [one for one in resource.operations if one.name == name]
+    alike = [one for one in others if one.level == level]
+    for one in alike:
+        if bool(one.interval) == bool(interval) and one.id:
+            return _changed(one, enabled="true")
+    while interval and any(int(one.interval) == interval for one in others):
+        interval += 1
+    text = f"{name} interval={interval}s timeout={timeout:g}s"
+    text += f" OCF_CHECK_LEVEL={level}" if level else ""
+    shown = escape(resource.id)
+    return {
+        "pcs": f"pcs resource op add {shown} {text}" + (" --force" if alike else ""),
+        "crm": f"crm configure edit {shown}  (op {text})",
+    }
 
 
 def _missing(resource: Resource, action: Action, others: bool) -> Finding:
     name = escape(resource.id)
-    level = f" OCF_CHECK_LEVEL={action.depth}" if action.depth else ""
-    operation = f"interval={action.interval}s timeout={action.timeout}s{level}"
     if action.depth:
         seen = f"{name} has no monitor at level {action.depth}"
         matters = {
@@ -120,8 +149,7 @@ def _missing(resource: Resource, action: Action, others: bool) -> Finding:
         )
     return Finding(
         CHECK, WARNING if others or action.depth else ERROR, seen, matters,
-        pcs=f"pcs resource op add {name} monitor {operation}",
-        crm=f"crm configure edit {name}  (op monitor {operation})",
+        **_added(resource, "monitor", action.interval or 0, action.timeout, action.depth or 0),
     )
 
 
@@ -132,8 +160,6 @@ def _ignored(resource: Resource, operation: Operation) -> Finding:
         if operation.name == "stop" else "a failure is shown and nothing is done about it"
     )
     return Finding(
-        CHECK, ERROR, f"{name}: on-fail=ignore on {operation.name}", matters,
-        pcs=f"pcs resource update {name} op {operation.name} "
-            f"interval={operation.interval:g}s on-fail=",
-        crm=f"crm configure edit {name}  (remove on-fail=ignore)",
+        CHECK, ERROR, f"{name}: on-fail=ignore on {_which(operation)}", matters,
+        **_changed(operation, on_fail="fence" if operation.name == "stop" else "restart"),
     )
