@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import subprocess
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,8 +152,13 @@ def test_examples_of_the_pages_are_taken_by_pcs_and_by_crm_and_mean_the_same(
     # Fencing is the cluster's matter; without a word of it crm_verify complains.
     script = "sed -i 's|<crm_config/>|<crm_config>" + NO_FENCING + "</crm_config>|' empty.xml\n"
     script += "cp empty.xml pcs.xml; cp empty.xml crm.xml\n"
-    script += 'pcs() { command pcs -f pcs.xml "$@"; }\n' + "\n".join(commands["pcs"])
-    script += "\nexport CIB_file=$PWD/crm.xml\n" + "\n".join(commands["crm"])
+    # Without a cluster pcs wants -f, but for the commands that have the whole CIB in hands.
+    script += 'pcs() { case "$*" in "-f "*|"cluster cib"*) command pcs "$@";; ' \
+        '*) command pcs -f pcs.xml "$@";; esac; }\n'
+    for language, typed in commands.items():
+        script += f"export CIB_file=$PWD/{language}.xml\n" + "\n".join(
+            textwrap.dedent(lines.strip("\n")) for lines in typed
+        ) + "\n"
     script += "\nunset CIB_file; for file in pcs.xml crm.xml; do crm_verify -x $file; done\n"
     pacemaker_tools.load(tmp_path, ["mail1", "mail2"], {}, besides=script)
     made: dict[str, Any] = {

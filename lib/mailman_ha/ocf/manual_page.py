@@ -45,6 +45,9 @@ EXIT_CODES = {
     "does nothing else.",
 }
 
+#: The file in which the examples for pcs prepare what belongs together.
+_CIB_COPY = "mailman.xml"
+
 
 def manual_page(agent: AgentDeclaration) -> str:
     """The page in the man macros of troff, ending in a newline."""
@@ -119,14 +122,20 @@ def _action(action: Action) -> Iterator[str]:
 
 
 def pcs_example(agent: AgentDeclaration) -> list[str]:
-    """How the agent's example is made with pcs, in the lines of a shell."""
+    """How the agent's example is made with pcs, in the lines of a shell. A clone is handed over as
+    one: Pacemaker would start a primitive before it is cloned."""
     name = _example_name(agent)
-    words = [f"pcs resource create {name} {_full_name(agent)}", *_parameters(agent),
+    words = [f"resource create {name} {_full_name(agent)}", *_parameters(agent),
              *_operations(agent)]
-    lines = _continued(words)
-    if agent.example_clone:
-        lines.append(f"pcs resource clone {name} meta {_pairs(agent.example_clone)}")
-    return lines
+    if not agent.example_clone:
+        return _continued(["pcs " + words[0], *words[1:]])
+    on_file = f"pcs -f {_CIB_COPY} "
+    return [
+        f"pcs cluster cib {_CIB_COPY}",
+        *_continued([on_file + words[0], *words[1:]]),
+        f"{on_file}resource clone {name} meta {_pairs(agent.example_clone)}",
+        f"pcs cluster cib-push {_CIB_COPY} --config",
+    ]
 
 
 def crm_example(agent: AgentDeclaration) -> list[str]:
@@ -135,14 +144,15 @@ def crm_example(agent: AgentDeclaration) -> list[str]:
     parameters = _parameters(agent)
     if parameters:
         parameters[0] = "params " + parameters[0]
-    words = [f"crm configure primitive {name} {_full_name(agent)}", *parameters,
-             *_operations(agent)]
-    lines = _continued(words)
-    if agent.example_clone:
-        lines.append(
-            f"crm configure clone {name}-clone {name} meta {_pairs(agent.example_clone)}"
-        )
-    return lines
+    words = [f"primitive {name} {_full_name(agent)}", *parameters, *_operations(agent)]
+    if not agent.example_clone:
+        return _continued(["crm configure " + words[0], *words[1:]])
+    return [
+        "crm configure load update - <<END",
+        *_continued(words),
+        f"clone {name}-clone {name} meta {_pairs(agent.example_clone)}",
+        "END",
+    ]
 
 
 def _example_name(agent: AgentDeclaration) -> str:
