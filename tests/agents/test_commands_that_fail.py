@@ -63,6 +63,7 @@ def replace_starter(installation: Installation, agents: Agents, script: str) -> 
 STARTERS = {
     "failing": "import sys; sys.exit('it is broken')",
     "printing rubbish": "import os; os.write(1, os.urandom(100000))",
+    "failing after much else": "import sys; print('noise\\n' * 300000); sys.exit('it is broken')",
     "hanging": "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     "time.sleep(600)",
     "refusing with status 0": "print('The master qrunner lock could not be acquired')",
@@ -80,6 +81,7 @@ def test_start_command_in_trouble_fails_the_start_in_time(
     assert done.seconds < 9
     said = {
         "failing": "it is broken", "printing rubbish": "did not start", "hanging": "not up after",
+        "failing after much else": "it is broken",
         "refusing with status 0": "could not be acquired",
     }
     assert said[way] in done.reason

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Beyond this size (bytes) what was printed is dropped.
 LIMIT = 1 << 20
 
+#: How much of its end is read for the last lines (bytes).
+_END = 1 << 16
+
 
 def path(call: Call) -> str:
     """The file for what the daemons of this resource print."""
@@ -30,7 +33,8 @@ def said(printed: str, who: str, status: int | None) -> str:
     """The last lines in the file `printed` and the exit `status` of `who`, in one sentence."""
     try:
         with open(printed, "rb") as file:
-            lines = file.read(65536).strip().splitlines()
+            file.seek(max(os.fstat(file.fileno()).st_size - _END, 0))
+            lines = file.read(_END).strip().splitlines()
     except OSError:
         lines = []
     text = " ".join(escape(line.strip(), 200) for line in lines[-3:] if line.strip())
