@@ -286,10 +286,11 @@ def test_interpreter_is_the_programs_own(tmp_path: Path, line: bytes, words: lis
 
 
 @pytest.mark.parametrize("line", [b"", b"#!\n", b"#!   \n", b"import os\n", b"\x7fELF\x02\x01",
-                                  b"#!/usr/bin/python", b"#!/" + b"x" * 600 + b"\n"], ids=repr)
+                                  b"#!/usr/bin/python", b"#!/" + b"x" * 600 + b"\n",
+                                  b"#!/usr/bin/py\0thon\n", b"#!/usr/bin/python -\0\n"], ids=repr)
 def test_program_without_an_interpreter_is_refused(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "program").write_bytes(line)
-    with pytest.raises(CannotAsk):
+    with pytest.raises(CannotAsk, match=str(tmp_path / "program")):
         asking.interpreter(str(tmp_path / "program"))
     with pytest.raises(CannotAsk, match="cannot be read"):
         asking.interpreter(str(tmp_path / "nothing"))

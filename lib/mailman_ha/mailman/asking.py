@@ -175,7 +175,7 @@ def interpreter(program: str) -> list[str]:
             line = file.readline(512)
     except OSError as error:
         raise CannotAsk(f"{program} cannot be read: {error.strerror}") from error
-    if not line.startswith(b"#!") or not line.endswith(b"\n"):
+    if not line.startswith(b"#!") or not line.endswith(b"\n") or b"\0" in line:
         raise CannotAsk(f"{program} does not begin with the name of its interpreter")
     words = os.fsdecode(line[2:]).split()
     if not words:
