@@ -55,6 +55,11 @@ HELD = MasterLock(LockFile("master.lck", 5, (CLAIM.name,), (Owner("h", 10),)), C
 GOOD = Snapshot(SITE, "", MailmanProcesses((MASTER,), RUNNERS), None, HELD, (), NOW)
 
 
+def titled(*pids: int) -> tuple[MailmanProcess, ...]:
+    """Runners of `in` that tell no slice, and the one of `out`."""
+    return (*(process(pid, "runner", 10, runner="in") for pid in pids), RUNNERS[2])
+
+
 def lost_to(host: str) -> MasterLock:
     return MasterLock(
         LockFile("master.lck", 6, ("c",), (Owner(host, 99),)), replace(CLAIM, inode=6), (),
@@ -116,6 +121,21 @@ MONITOR = {
     "worker of a runner": (
         replace(GOOD, processes=MailmanProcesses(
             (MASTER,), (*RUNNERS, process(14, "runner", 13, runner="out")))), (0, 0, 0),
+    ),
+    "titles, which tell no slice": (
+        replace(GOOD, processes=MailmanProcesses((MASTER,), titled(11, 12))), (0, 0, 0)
+    ),
+    "titles beside a runner that has yet to set its own": (
+        replace(GOOD, processes=MailmanProcesses((MASTER,), (RUNNERS[1], *titled(11)))), (0, 0, 0)
+    ),
+    "titles, a runner missing": (
+        replace(GOOD, processes=MailmanProcesses((MASTER,), titled(11))), (0, 1, 1)
+    ),
+    "titles, a runner too many": (
+        replace(GOOD, processes=MailmanProcesses((MASTER,), titled(11, 12, 14))), (0, 1, 1)
+    ),
+    "a runner on all slices beside one on each": (
+        replace(GOOD, processes=MailmanProcesses((MASTER,), (*RUNNERS[:2], *titled(14)))), (0, 1, 1)
     ),
     "runner stopped": (
         replace(GOOD, processes=MailmanProcesses(

@@ -14,7 +14,7 @@ import pytest
 from mailman_ha.evidence import process_identity
 
 from tests.agents.agent_runs import Agents, identity, in_the_place_of_a_runner
-from tests.installations import Installation, wait_until
+from tests.installations import Installation, Mailman3, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +88,67 @@ def test_runner_that_the_master_gave_up_fails_level_10_and_not_level_0(
     seen = agents.master("monitor", installation, level=10)
     assert seen.code == 1 and key[0] in seen.reason, seen.stderr
     assert agents.master("stop", installation).code == 0
+
+
+#: In place of the package of this name: overwrites the process's arguments, as that does.
+SETPROCTITLE = """
+import ctypes
+
+def setproctitle(title):
+    fields = open('/proc/self/stat').read().rpartition(')')[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    ctypes.memset(start, 0, end - start)
+    ctypes.memmove(start, title.encode()[:end - start - 1], min(len(title), end - start - 1))
+"""
+
+
+@pytest.fixture(params=["var directory"])
+def titled(
+    request: pytest.FixtureRequest, make_installation: Callable[..., Installation]
+) -> Installation:
+    """A Mailman 3 whose processes set their titles; its var directory may be behind a link."""
+    installation = make_installation("mailman3", runners=("in", "out"), slices={"in": 4})
+    assert isinstance(installation, Mailman3)
+    programs = installation.directory / "programs"
+    programs.mkdir()
+    (programs / "setproctitle.py").write_text(SETPROCTITLE)
+    for name in ("mailman", "master", "runner"):
+        first, _, rest = (installation.bindir / name).read_text().partition("\n")
+        (programs / name).write_text(
+            f"{first}\nimport sys\nsys.path.insert(0, {str(programs)!r})\n{rest}"
+        )
+        (programs / name).chmod(0o755)
+    text = installation.config.read_text()
+    text = text.replace(f"bin_dir: {installation.bindir}", f"bin_dir: {programs}")
+    if request.param.startswith("link"):
+        link = installation.directory / "link"
+        link.symlink_to(installation.var_dir)
+        text = text.replace(f"var_dir: {installation.var_dir}", f"var_dir: {link}")
+    installation.config.write_text(text)
+    installation.bindir = programs
+    return installation
+
+
+@pytest.mark.no_posts
+def test_processes_with_titles_are_started_told_and_ended_in_good_order(
+    agents: Agents, titled: Installation
+) -> None:
+    done = agents.master("start", titled, timeout=30)
+    assert done.code == 0, done.stderr
+    titles = {"mailman: master": 1, "mailman: runner [in]": 4, "mailman: runner [out]": 1}
+    wait_until(
+        lambda: Counter(" ".join(one.arguments).strip() for one in titled.processes()) == titles,
+        20, "all have their titles",
+    )
+    assert agents.master("monitor", titled, level=10).code == 0
+    # without what a start remembered, as on a node where it was started by hand
+    remembered = agents.state_dir / "mailman-master-mailman.state"
+    remembered.unlink()
+    assert agents.master("monitor", titled, interval=0).code == 0
+    remembered.unlink()
+    done = agents.master("stop", titled)
+    assert done.code == 0 and "SIGKILL" not in done.stderr, done.stderr
+    assert not titled.processes()
 
 
 def is_stopped(pid: int) -> bool:

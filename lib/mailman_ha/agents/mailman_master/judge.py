@@ -124,14 +124,22 @@ def runner_trouble(snapshot: Snapshot, site: Installation, master: MailmanProces
     for one in runners:
         key = (one.role.runner, one.role.slice, one.role.slices)
         running[key] = running.get(key, 0) + 1
-    twice = sorted(key for key, count in running.items() if count > 1)
+    # A title does not tell its runner's slice: each slice without another runner has one of those.
+    titles = {(name, 0, 1) for name, count in site.answer.runners if count > 1}
+    missing = []
+    for key in site.expected_runners():
+        if key not in running:
+            title = (key[0], 0, 1)
+            if running.get(title):
+                running[title] -= 1
+            else:
+                missing.append(key)
+    twice = sorted(key for key, count in running.items() if count > (0 if key in titles else 1))
     if twice:
         return (
             "more than one runner on " + ", ".join(_slice(key) for key in twice[:_SHOWN])
             + ": they take each other's messages"
         )
-    # A process with only a title does not tell its slice.
-    untold = {key[0] for key in running if key[1:] == (0, 1)}
     configured = {name for name, count in site.answer.runners if count > 0}
     extra = sorted(key for key in running if key[0] not in configured)
     if extra:
@@ -140,10 +148,6 @@ def runner_trouble(snapshot: Snapshot, site: Installation, master: MailmanProces
             + ", ".join(_slice(key) for key in extra[:_SHOWN])
             + "; a restart goes by the configuration as it is now"
         )
-    missing = [
-        key for key in site.expected_runners()
-        if key not in running and not (key[0] in untold and key[1] == 0)
-    ]
     if missing:
         return (
             "not running: " + ", ".join(_slice(key) for key in missing[:_SHOWN])
