@@ -228,6 +228,31 @@ def test_master_that_starts_runners_for_ever_after_its_term_is_killed() -> None:
     assert next_step(MailmanProcesses((), RUNNERS), gone, 2.1, 100) == Step()
 
 
+def test_runners_that_were_there_at_the_term_are_none_that_the_master_starts_after_it() -> None:
+    """Titles do not tell the slice; a runner has its title only some time after its start."""
+    pids = range(20, 29)
+    starting = tuple(
+        process(pid, "runner", 10, runner="in", slice=pid - 20, slices=len(pids)) for pid in pids
+    )
+    titles = tuple(process(pid, "runner", 10, runner="in") for pid in pids)
+    sent = Signalled(frozenset({identity(MASTER)}), True)
+    for first in (starting, titles):
+        told = sent
+        for runners in (first, titles):
+            left = MailmanProcesses((MASTER,), runners)
+            told = told.having_seen(left)
+            assert next_step(left, told, 1, 100) == Step()
+    # of so many of one name each may crash at the TERM, but not again and again
+    for begin in (100, 200, 300):
+        assert next_step(left, told, 1, 100) == Step()
+        newcomers = tuple(
+            process(begin + number, "runner", 10, runner="in") for number in range(len(pids))
+        )
+        left = MailmanProcesses((MASTER,), newcomers)
+        told = told.having_seen(left)
+    assert next_step(left, told, 1, 100).kill == (MASTER,)
+
+
 @pytest.mark.parametrize("parent", [20, 1])
 def test_workers_of_the_rest_server_and_orphans_are_no_runners_that_the_master_starts(
     parent: int,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 
 from mailman_ha.evidence import process_table
 from mailman_ha.ocf.record import record, replace
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
 #: long (seconds) before it counts as forgotten.
 FORWARDED = 5.0
 
-#: So many runners of one slice a master may have had since it was told to end. One that starts
-#: still more never ends: 2.1 starts a runner anew, without limit, whose program is gone with the
-#: share, for Python exits then with the status that means a restart (contract, section 2).
+#: So many runners of one slice a master may have had since it was told to end; as many for each
+#: that it then had, where titles do not tell the slice. One that starts still more never ends: 2.1
+#: starts a runner anew, without limit, whose program is gone with the share, for Python exits then
+#: with the status that means a restart (contract, section 2).
 RUNNERS_OF_A_SLICE = 3
 
 #: How often the table is read while waiting (seconds).
@@ -39,28 +41,37 @@ POLL = 0.1
 class Signalled:
     """What was sent so far. Processes are named by (pid, start); times are monotonic seconds.
 
-    `started` is every runner that a master was seen to have since it was told to end.
+    `started` is every runner that a master was seen to have since it was told to end, by its role
+    when it was first seen; `had` are the roles of those that were seen first.
     """
 
     terminated: frozenset[Identity] = frozenset()
     master_terminated: bool = False
     master_gone_at: float | None = None
     started: frozenset[tuple[Role, Identity]] = frozenset()
+    had: tuple[Role, ...] = ()
 
     def having_seen(self, left: MailmanProcesses) -> Signalled:
         """The same, with the runners of these masters. The REST server's workers are none: they
         look like it, but are its children."""
         masters = {one.pid for one in left.masters}
+        # A runner of Mailman 3 may set its title, and so change its role, between two looks.
+        known = {one for _, one in self.started}
         seen = {
             (one.role, identity(one)) for one in left.runners
-            if one.process.stat.parent in masters
+            if one.process.stat.parent in masters and identity(one) not in known
         }
-        return replace(self, started=self.started | seen)
+        return replace(
+            self, started=self.started | seen, had=self.had or tuple(role for role, _ in seen)
+        )
 
     def master_never_ends(self) -> bool:
         """Whether a master has started more runners of one slice than any that ends would."""
-        slices = [role for role, _ in self.started]
-        return any(slices.count(role) > RUNNERS_OF_A_SLICE for role in slices)
+        had = Counter(self.had)
+        started = Counter(role for role, _ in self.started)
+        return any(
+            count > RUNNERS_OF_A_SLICE * max(had[role], 1) for role, count in started.items()
+        )
 
 
 @record
