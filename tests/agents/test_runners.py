@@ -102,7 +102,7 @@ def setproctitle(title):
 """
 
 
-@pytest.fixture(params=["var directory"])
+@pytest.fixture(params=["var directory", "link to the var directory"])
 def titled(
     request: pytest.FixtureRequest, make_installation: Callable[..., Installation]
 ) -> Installation:

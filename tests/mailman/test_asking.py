@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mailman_ha.mailman import asking
 from mailman_ha.mailman.asking import Answer, CannotAsk
 from mailman_ha.mailman.location import Location
+from mailman_ha.ocf.record import replace
 
 SOUND: dict[str, Any] = {
     "lock_dir": "/var/mm/locks", "queue_dir": "/var/mm/qfiles", "lists_dir": "/var/mm/lists",
@@ -81,6 +82,7 @@ def test_path_that_is_none_is_refused_with_its_name(field: str, value: Any) -> N
     ("queues", {"IN": 5}), ("queues", {"IN": None}), ("queues", {"IN": "relative"}),
     ("queues", {"IN": "/a\0b"}), ("queues", [["IN", "/x"]]),
     ("user", 5), ("user", None), ("user", "a\0b"), ("user", "a\nb"), ("group", ["x"]),
+    ("working_dir", 5), ("working_dir", "x"), ("working_dir", ["/x"]), ("working_dir", "/a\0b"),
     ("bin_dir", 5), ("bin_dir", "/a\0b"), ("release", ""), ("config", None), ("log_dir", ...),
 ], ids=repr)
 def test_field_that_cannot_be_right_is_refused_with_its_name(field: str, value: Any) -> None:
@@ -210,6 +212,7 @@ def test_answer_is_kept_until_the_configuration_changes(
 
 
 @pytest.mark.parametrize("rubbish", [b"", b"{", b"[]", b"null", b'{"signature": 1}', b"\xff",
+                                     b'{"links": 1}', b'{"links": [1, "\\u0000", null, {}]}',
                                      b"[" * 100_000], ids=repr)
 def test_kept_answer_that_cannot_be_read_is_asked_anew(
     install: Callable[..., Location], tmp_path: Path, rubbish: bytes
@@ -234,6 +237,47 @@ def test_kept_answer_of_another_version_of_this_suite_is_asked_anew(
     kept.write_text(json.dumps(content))
     assert asking.last_answer(place, str(tmp_path / "state")) is None
     assert ask(place) == answer
+
+
+def test_working_directory_is_known_without_its_links_once_it_is_there(
+    install: Callable[..., Location], tmp_path: Path
+) -> None:
+    """Asked on a node without the share, it is found when the share is there, which is not looked
+    at again; a link that leads elsewhere is seen all the same."""
+    count = "open(os.path.join(PREFIX, 'asked'), 'a').write('x')"
+    place = replace(install(f"{count}\nVAR_PREFIX = PREFIX + '/outer/var'"), prefix="")
+    state = str(tmp_path / "state")
+
+    def ask() -> Answer:
+        return asking.ask(place, state, 20.0, None, None)
+
+    (tmp_path / "outer").symlink_to("share")
+    assert ask().working_dir == ""
+    share = tmp_path / "share"
+    (share / "real").mkdir(parents=True)
+    (share / "var").symlink_to("../share/./real/")
+    assert ask().working_dir == str(share / "real")
+    last = asking.last_answer(place, state)
+    assert last is not None and last.var_dir == str(share / "real")
+    before = os.stat(asking.kept_answer_path(place, state))
+    assert ask() == replace(last, var_dir=str(tmp_path / "outer" / "var"))
+    assert os.stat(asking.kept_answer_path(place, state)).st_ino == before.st_ino
+    assert (tmp_path / "asked").read_text() == "x"
+    other = tmp_path / "other"
+    (other / "var").mkdir(parents=True)
+    (tmp_path / "outer").unlink()
+    (tmp_path / "outer").symlink_to(other)
+    assert ask().working_dir == str(other / "var")
+
+
+@pytest.mark.parametrize("target", ["loop", "../loop", "loop/x"])
+def test_links_that_lead_nowhere_are_no_working_directory(
+    install: Callable[..., Location], tmp_path: Path, target: str
+) -> None:
+    (tmp_path / "loop").symlink_to(target)
+    place = replace(install("VAR_PREFIX = PREFIX + '/loop/var'"), prefix="")
+    state = str(tmp_path / "state")
+    assert asking.ask(place, state, 20.0, None, None).working_dir == ""
 
 
 @pytest.mark.parametrize("text, said", [

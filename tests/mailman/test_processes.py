@@ -11,6 +11,7 @@ from mailman_ha.evidence.process_table import Process
 from mailman_ha.mailman import processes
 from mailman_ha.mailman.location import Location
 from mailman_ha.mailman.processes import MASTER, RUNNER, RememberedMaster, Role
+from mailman_ha.ocf.record import replace
 
 from tests.fuzz.surface import bounded
 
@@ -177,6 +178,22 @@ def test_titles_count_only_in_mailmans_own_directory() -> None:
     ]
     assert pids(processes.select(table, [P3], MAILMAN, "/var/lib/mailman3")) == ([10], [11])
     assert not processes.select(table, [P3], MAILMAN, "")
+
+
+def test_processes_are_known_by_where_they_work_also_behind_a_link() -> None:
+    """The kernel names a working directory without links."""
+    table = [
+        process(10, "mailman: master", cwd="/srv/share/v"),
+        process(11, "python2 bin/mailmanctl start", cwd="/srv/share/v"),
+        process(12, "mailman: master", cwd="/srv/other"),
+        process(13, "python2 bin/mailmanctl start", cwd="/srv/other"),
+    ]
+    for place, pid in ((P3, 10), (P21, 11)):
+        linked = replace(place, working_dir="/srv/share/v")
+        found = processes.select(table, [linked], MAILMAN, "/var/lib/link")
+        assert pid in pids(found)[0] and not {12, 13} & set(pids(found)[0])
+        found = processes.select(table, [place], MAILMAN, "/srv/share/v")
+        assert pid in pids(found)[0] and not {12, 13} & set(pids(found)[0])
 
 
 def test_workers_of_the_rest_runner_come_last_and_are_no_second_runner() -> None:

@@ -3,7 +3,8 @@
 Neither version's configuration can be parsed from outside (2.1's is a Python program, 3's paths
 are templates), so a few lines run in Mailman's own interpreter, as Mailman's user, and print JSON.
 2.1 takes 0.06 s, 3 about 1 s (contract, section 6); the answer is kept in the state directory
-together with the identity of the configuration files, so that it is asked again when they change.
+together with the identity of the configuration files, and of links on the way to the directory in
+which Mailman works, so that it is asked again when they change.
 
 Mailman 3 creates its directories when a configuration is loaded. The program below switches that
 off (``create_paths``), so that asking on an unmounted share leaves nothing there.
@@ -18,7 +19,7 @@ import os
 from mailman_ha.evidence import command
 from mailman_ha.mailman.location import VERSION_21, Location
 from mailman_ha.ocf.escape import escape
-from mailman_ha.ocf.record import record
+from mailman_ha.ocf.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ class Answer:
     slices that its configuration gives it.
 
     `user` and `group` are empty for Mailman 3, which does not configure them, and `instances` is
-    for 2.1.
+    for 2.1. `working_dir` is the directory in which Mailman's processes work (contract, section 5)
+    as the kernel names it, without links; empty while it has never been there.
     """
 
     lock_dir: str
@@ -126,6 +128,7 @@ class Answer:
     user: str = ""
     group: str = ""
     instances: tuple[tuple[str, int], ...] = ()
+    working_dir: str = ""
 
 
 def ask(
@@ -133,31 +136,35 @@ def ask(
 ) -> Answer:
     """Mailman's configuration, from the kept answer where the files are still the same.
 
-    Takes at most `seconds`. Runs as `uid`/`gid` where given (Mailman 3 refuses root). Raises
-    CannotAsk.
+    Takes at most `seconds`. Runs as `uid`/`gid` where given (Mailman 3 refuses root). The share is
+    looked at only until Mailman's working directory has been there once. Raises CannotAsk.
     """
     kept_at = kept_answer_path(location, state_dir)
-    signature = _signature(location)
-    kept = _read_kept(kept_at)
-    if kept is not None and kept.get("signature") == signature:
-        try:
-            return parse(json.dumps(kept.get("answer")))
-        except CannotAsk:
-            pass  # written by another version of this suite: ask again
-    answer = _ask_now(location, seconds, uid, gid)
-    _keep(kept_at, {"signature": signature, "answer": _as_json(answer)})
+    kept = _read_kept(kept_at) or {}
+    answer = None
+    if kept.get("signature") == _signature(location, kept.get("links")):
+        answer = _kept_answer(kept)
+    if answer is not None and answer.working_dir:
+        return answer
+    if answer is None:
+        answer = _ask_now(location, seconds, uid, gid)
+    place = location.prefix or answer.var_dir
+    working_dir, links = _without_links(place)
+    if os.path.isdir(place):
+        answer = replace(answer, working_dir=working_dir)
+    known = {
+        "signature": _signature(location, links), "links": links, "answer": _as_json(answer),
+    }
+    if known != kept:
+        _keep(kept_at, known)
     return answer
 
 
 def last_answer(location: Location, state_dir: str) -> Answer | None:
-    """The kept answer, however old, without a look at the installation (for `stop`)."""
-    kept = _read_kept(kept_answer_path(location, state_dir))
-    if kept is None:
-        return None
-    try:
-        return parse(json.dumps(kept.get("answer")))
-    except CannotAsk:
-        return None
+    """The kept answer, however old, without a look at the installation (for `stop`). Its var_dir
+    is the working directory, where that is known: by it processes are told."""
+    answer = _kept_answer(_read_kept(kept_answer_path(location, state_dir)) or {})
+    return answer and replace(answer, var_dir=answer.working_dir or answer.var_dir)
 
 
 def kept_answer_path(location: Location, state_dir: str) -> str:
@@ -230,16 +237,18 @@ def parse(text: str) -> Answer:
         if not isinstance(value, str) or not _is_clean(value):
             raise CannotAsk(f"Mailman's {name} is no name: {escape(repr(value), 80)}")
         texts[name] = value
+    working_dir = given.get("working_dir", "")
+    texts["working_dir"] = _path("working_dir", working_dir) if working_dir else ""
     return Answer(
         **texts, runners=_counts(given, "runners"), queues=_queues(given),
         instances=_counts(given, "instances"),
     )
 
 
-def _path(what: str, path: str) -> str:
+def _path(what: str, path: object) -> str:
     """`path` in its shortest form. Raises CannotAsk for what cannot be one."""
-    if not os.path.isabs(path) or not _is_clean(path):
-        raise CannotAsk(f"Mailman's {what} is no absolute path: {escape(path, 200)}")
+    if not isinstance(path, str) or not os.path.isabs(path) or not _is_clean(path):
+        raise CannotAsk(f"Mailman's {what} is no absolute path: {escape(str(path), 200)}")
     return os.path.normpath(path)
 
 
@@ -287,11 +296,28 @@ def _as_json(answer: Answer) -> dict[str, Any]:
         runners=[list(pair) for pair in answer.runners],
         instances=[list(pair) for pair in answer.instances],
         queues=dict(answer.queues), user=answer.user, group=answer.group,
+        working_dir=answer.working_dir,
     )
     return kept
 
 
-def _signature(location: Location) -> list[list[Any]]:
+def _without_links(path: str) -> tuple[str, list[str]]:
+    """`path` as the kernel names it, and the symbolic links on the way there."""
+    links: list[str] = []
+    at, rest = "/", path.split("/")
+    while rest and len(links) < 40:  # as many as the kernel follows
+        at = os.path.normpath(os.path.join(at, rest.pop(0)))
+        try:
+            target = os.readlink(at)
+        except OSError:
+            continue  # no link, or not there
+        links.append(at)
+        rest = target.split("/") + rest
+        at = "/" if target.startswith("/") else os.path.dirname(at)
+    return at, links
+
+
+def _signature(location: Location, links: object) -> list[list[Any]]:
     files = (
         [os.path.join(location.prefix, name) for name in _CONFIG_FILES_21]
         if location.version == VERSION_21
@@ -305,7 +331,20 @@ def _signature(location: Location) -> list[list[Any]]:
             signature.append([path, None])
         else:
             signature.append([path, status.st_ino, status.st_size, status.st_mtime_ns])
+    for link in links if isinstance(links, list) else ():
+        try:
+            signature.append([link, os.readlink(str(link))])
+        except (OSError, ValueError):
+            signature.append([link, None])
     return signature
+
+
+def _kept_answer(kept: dict[str, Any]) -> Answer | None:
+    """The answer in what was kept; None where another version of this suite kept it."""
+    try:
+        return parse(json.dumps(kept.get("answer")))
+    except CannotAsk:
+        return None
 
 
 def _read_kept(path: str) -> dict[str, Any] | None:

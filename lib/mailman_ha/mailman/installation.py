@@ -9,7 +9,7 @@ import pwd
 from mailman_ha.locks import grammar
 from mailman_ha.mailman.asking import Answer
 from mailman_ha.mailman.location import VERSION_21, Location
-from mailman_ha.ocf.record import record
+from mailman_ha.ocf.record import record, replace
 
 #: 2.1's runners by the queue they serve (facts, section 3).
 QUEUES_21 = {
@@ -81,15 +81,12 @@ class Installation:
 
     @property
     def locations(self) -> tuple[Location, ...]:
-        """The location, widened by the directory from which Mailman itself starts its programs."""
+        """The location, widened by the directory from which Mailman itself starts its programs,
+        and with the one in which they work."""
         bindirs = self.location.bindirs
-        if self.answer.bin_dir in bindirs:
-            return (self.location,)
-        own = Location(
-            self.location.version, (self.answer.bin_dir,), self.location.prefix,
-            self.location.config,
-        )
-        return (self.location, own)
+        if self.answer.bin_dir not in bindirs:
+            bindirs = (*bindirs, self.answer.bin_dir)
+        return (replace(self.location, bindirs=bindirs, working_dir=self.answer.working_dir),)
 
     def expected_runners(self) -> tuple[tuple[str, int, int], ...]:
         """(runner, slice, slices) of every runner process that the master keeps."""

@@ -29,13 +29,15 @@ class NotFound(Exception):
 class Location:
     """One installation's place: `prefix` for 2.1; `bindir` and `config` for 3.
 
-    `bindirs` are all directories from which its programs may have been started.
+    `bindirs` are all directories from which its programs may have been started. `working_dir` is
+    the one in which they work, without links; empty where that is not known.
     """
 
     version: str
     bindirs: tuple[str, ...]
     prefix: str = ""
     config: str = ""
+    working_dir: str = ""
 
     @property
     def starter(self) -> str:

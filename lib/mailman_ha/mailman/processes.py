@@ -187,22 +187,26 @@ def select(
 
     `uid` is Mailman's user (None: not known, any): whoever else puts our paths on a command line
     is a stranger. Root counts, for a master started by root runs as root until it gives that up.
-    A process that only has a title counts where its working directory is `cwd` (Mailman's
-    var directory). Whatever belongs to the `remembered` master's session counts, even where the
-    parameters have changed since.
+    A process that only has a title counts where it works in Mailman's directory: `cwd`, or that of
+    a location, whose links are followed as the kernel does when it says where a process works.
+    Whatever belongs to the `remembered` master's session counts, even where the parameters have
+    changed since.
     """
     masters: list[MailmanProcess] = []
     runners: list[MailmanProcess] = []
+    working_dirs = {cwd, *(location.working_dir for location in locations)} - {""}
     for process in table:
         if process.stat.ended:
             continue
         role = None
+        works_there = process.cwd in working_dirs
         if uid is None or process.uid in (uid, 0):
             for location in locations:
-                role = classify(process.arguments, location, process.cwd)
+                directory = location.prefix if works_there else process.cwd
+                role = classify(process.arguments, location, directory)
                 if role is not None:
                     break
-            if role is None and cwd and process.cwd == cwd:
+            if role is None and works_there:
                 role = classify_title(process.arguments)
         if role is None and remembered is not None:
             role = _role_in_session(process, remembered)
