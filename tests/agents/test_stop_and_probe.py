@@ -316,6 +316,25 @@ def test_probe_of_the_janitor_ends_in_time_where_mailman_does_not_answer(
     assert not installation.processes()
 
 
+def test_stop_beside_a_mailman_that_does_not_answer_leaves_no_process(
+    agents: Agents, make_installation: Callable[..., Installation]
+) -> None:
+    """What its last look at the lock had started went on for ever, one more with each stop."""
+    installation = make_installation("standin")
+    prefix = Path(installation.agent_parameters()["prefix"])
+    told = prefix / "data" / "told"
+    (prefix / "Mailman" / "mm_cfg.py").write_text(
+        "import os, subprocess, time\n"
+        "subprocess.Popen(['sleep', '1000'], cwd=os.path.dirname(__file__))\n"
+        f"open({str(told)!r}, 'w').close()\n"
+        "time.sleep(1000)\n"
+    )
+    done = agents.master("stop", installation, timeout=10)
+    assert done.code == 0, done.stderr
+    assert done.seconds < 10 and told.exists()
+    wait_until(lambda: not installation.processes(), 2, "what was killed has ended")
+
+
 @pytest.mark.parametrize("where", [NOWHERE, NOWHERE_3], ids=["2.1", "3"])
 @pytest.mark.parametrize("agent", ["mailman-master", "list-lock-janitor"])
 def test_probe_notes_the_clock_so_that_one_set_before_the_first_sweep_is_seen(

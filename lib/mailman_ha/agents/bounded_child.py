@@ -6,10 +6,12 @@ may leave undone (the last sweep of a stop) is done by a child; the parent waits
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 
+from mailman_ha.evidence import process_identity
 from mailman_ha.ocf.escape import escape
 
 TYPE_CHECKING = False
@@ -47,7 +49,21 @@ def run(work: Callable[[], object], seconds: float) -> str:
                     "the child that did it was killed"
                 )
             time.sleep(0.01)
-        os.kill(child, signal.SIGKILL)
+        _kill(child)
         return f"it did not end within {seconds:.1f} s (does the share answer?)"
     finally:
         os.close(reason)
+
+
+def _kill(child: int) -> None:
+    """Kill `child` and the programs that it runs: each leads a group of its own (evidence.command)
+    and would live on."""
+    os.kill(child, signal.SIGSTOP)
+    time.sleep(0.01)  # it stands still by now, or hangs in the kernel: it starts no more of them
+    for name in os.listdir("/proc"):
+        one = process_identity.read(int(name)) if name.isdigit() else None
+        if one is not None and one.parent == child:
+            for kill in (os.killpg, os.kill):  # it may not lead its group yet
+                with contextlib.suppress(OSError):
+                    kill(one.pid, signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)
