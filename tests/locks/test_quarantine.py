@@ -138,6 +138,21 @@ def test_lock_of_a_cgi_that_belongs_to_the_web_servers_user_is_released(
     assert share.names() == set() and len(share.evidence()) == 1
 
 
+@pytest.mark.parametrize("ahead", [-3600.0, -9.0, 9.0, 3600.0])
+def test_expired_lock_of_a_cgi_is_released_whatever_this_hosts_clock_shows(
+    share: Share, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    """Touched without a time of choice, a file bears the file server's."""
+    pair = share.lock(LOCK, expires_in=-7200.0)
+    os.chown(pair.lock, NOBODY, share.user.gid)
+    server_time, server_time_ns = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: server_time() + ahead)
+    monkeypatch.setattr(time, "time_ns", lambda: server_time_ns() + int(ahead * 1e9))
+    report = share.sweep()
+    assert [name for name, _ in report.released] == [LOCK], report
+    assert share.names() == set() and share.leftovers() == set()
+
+
 # -- what can be wrong with it
 
 def planted(share: Share, what: str) -> Path:

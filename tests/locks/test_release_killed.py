@@ -60,11 +60,13 @@ def let_the_guard_expire(share: Share) -> None:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is to be released: `host` owns it, and it expires in so many seconds."""
+    """What is to be released: `host` owns it, and it expires in so many seconds. A CGI's file is
+    the web server's user's, and its group may write it."""
 
     host: str
     expires_in: float
     claims: int = 1
+    is_cgis: bool = False
 
     def build(self, share: Share) -> Pair:
         pid = dead_pid() if self.host == HERE else 4242
@@ -77,6 +79,8 @@ class Scene:
         for number in range(1, self.claims):
             extra = share.link(LOCK, share.claim_name(LOCK, self.host, pid + number, None))
             pair = Pair(pair.lock, (*pair.claims, extra))
+        if self.is_cgis:
+            os.chown(pair.lock, 65534, share.user.gid)
         return pair
 
 
@@ -86,6 +90,7 @@ SCENES = {
     "a fenced node's": Scene("n2", 36_000.0),
     "a fenced node's, expired": Scene("n2", -3600.0),
     "a fenced node's, half handed over, about to expire": Scene("n2", 20.0, claims=2),
+    "a fenced node's CGI's, expired": Scene("n2", -3600.0, is_cgis=True),
     "a fenced node's orphaned claim": Scene("n2", 36_000.0, claims=0),
     "a fenced node's orphaned claim, expired": Scene("n2", -3600.0, claims=0),
 }

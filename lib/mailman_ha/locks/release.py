@@ -53,6 +53,10 @@ NEAR_EXPIRY = 60.0
 #: How far the expiry is pushed (seconds): enough for the rename, soon over if we die before it.
 PUSH = 120.0
 
+#: As near as this, a time that was set and the one that a file shows are of one touch
+#: (nanoseconds): some servers keep whole seconds.
+_SAME_TOUCH = 2_000_000_000
+
 _NAME_LIMIT = 255
 
 #: A note is as long as its names; anything longer is none of ours (bytes).
@@ -82,7 +86,8 @@ class _Plan:
     """One release as it was decided: what is to move where, and how the lock is known again.
 
     `prefix` goes before the names in quarantine. `expires_ns` are the expiries the lock may bear:
-    as it was judged, and as we push it.
+    as it was judged, and as we push it. `noted_ns` is when a plan that was read from a note was
+    written there, by the file server's clock.
     """
 
     name: str
@@ -93,6 +98,7 @@ class _Plan:
     content: bytes
     expires_ns: tuple[int, ...]
     line: Mapping[str, Any]
+    noted_ns: int = 0
 
     @property
     def note(self) -> str:
@@ -105,9 +111,16 @@ class _Plan:
 
     def is_pushed(self, seen: Inspection) -> bool:
         """Whether `seen` is the judged lock, last touched by our own push and by nothing else."""
+        if (seen.inode, seen.links, seen.content) != (self.inode, self.links, self.content):
+            return False
+        if seen.expires_ns in self.expires_ns[1:]:
+            return True
+        # Another user's file we could only set to the server's now (_touch), soon after the note.
+        # No holder does that: what it sets lies ahead of the ctime.
         return (
-            (seen.inode, seen.links, seen.content) == (self.inode, self.links, self.content)
-            and seen.expires_ns in self.expires_ns[1:]
+            len(self.expires_ns) > 1
+            and 0 <= seen.expires_ns - self.noted_ns <= PUSH * 1e9
+            and abs(seen.expires_ns - seen.changed_ns) <= _SAME_TOUCH
         )
 
 
@@ -432,7 +445,7 @@ class Quarantine:
             plan = _Plan(
                 found["name"], found["inode"], found["prefix"], tuple(found["claims"]),
                 found["links"], bytes.fromhex(found["content"]), tuple(found["expires_ns"]),
-                dict(found["line"]),
+                dict(found["line"]), status.st_mtime_ns,
             )
             json.dumps(found)  # what is read may still be nested too deeply to be logged
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -485,7 +498,7 @@ class Quarantine:
         pushed = self._look(now.name)
         if (pushed.inode, pushed.content) != (now.inode, now.content):
             raise _ChangedError("another file took its place")
-        if later and abs(pushed.expires_ns - later) > 2_000_000_000:
+        if later and abs(pushed.expires_ns - later) > _SAME_TOUCH:
             raise _ChangedError("somebody else touched it at the same time")
         return pushed
 
@@ -665,7 +678,8 @@ def _touch(file: int, later: int) -> int:
     """Push the expiry of an open lock to `later` (ns); returns the expiry set, 0 for none.
 
     A CGI's lock belongs to the web server's user, and only an owner may choose a time. Who may
-    write the file may set it to now, which Mailman respects for CLOCK_SLOP; that is enough.
+    write the file may set it to now, by the file server's clock, which Mailman respects for
+    CLOCK_SLOP; that is enough.
     """
     try:
         os.utime(file, ns=(later, later))
@@ -674,9 +688,9 @@ def _touch(file: int, later: int) -> int:
         pass
     try:
         os.utime(file)
-        return time.time_ns()
     except PermissionError:
         return 0
+    return os.fstat(file).st_mtime_ns
 
 
 def _identity(seen: Inspection) -> tuple[int, int, int, int, int, bytes]:
