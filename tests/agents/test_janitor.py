@@ -35,6 +35,15 @@ def lock_names(installation: Installation) -> set[str]:
     return {path.name for path in installation.lock_dir.iterdir() if path.is_file()}
 
 
+def make_dead_claims(installation: Installation, count: int) -> None:
+    """Claims on a list's lock of processes that are gone."""
+    lock = installation.list_lock()
+    for number in range(count):
+        claim = Path(installation.claim_name(lock, installation.host, 3_000_000 + number, "0"))
+        claim.touch()
+        os.chown(claim, installation.uid, installation.gid)
+
+
 def test_life_of_a_janitor(agents: Agents, installation: Installation) -> None:
     assert agents.janitor("monitor", installation, interval=0).code == 7
     assert agents.janitor("monitor", installation).code == 7
@@ -197,6 +206,36 @@ def test_hostile_directory_neither_hangs_nor_harms(
     assert victim.read_text() == "precious"
     assert identity(Path("/etc/passwd")) == passwd
     server.close()
+
+
+def test_thousands_of_claims_of_the_dead_make_no_action_late(
+    agents: Agents, make_installation: Callable[..., Installation]
+) -> None:
+    installation = make_installation("standin")
+    dead = installation.make_dead_lock(lock=installation.list_lock("other"), last="1")
+    make_dead_claims(installation, 3000)
+    assert agents.janitor("start", installation, timeout=8).code == 0
+    assert not dead.lock.exists()
+    before = len(lock_names(installation))
+    seen = agents.janitor("monitor", installation, timeout=8, stuck_after="0")
+    left = len(lock_names(installation))
+    assert left < before or not before
+    assert seen.code == (190 if left else 0)
+    assert not left or "the next sweep goes on" in seen.reason
+
+
+def test_last_sweep_of_a_stop_ends_by_itself_however_much_there_is_to_release(
+    agents: Agents, make_installation: Callable[..., Installation]
+) -> None:
+    """Killed in the midst of it, it would leave its guard, for which the next start waits."""
+    installation = make_installation("standin")
+    assert agents.janitor("start", installation).code == 0
+    make_dead_claims(installation, 8000)
+    done = agents.janitor("stop", installation, timeout=8)
+    assert (done.code, "no last sweep" in done.stderr) == (0, False), done.stderr[-500:]
+    assert "the next sweep goes on" in done.stderr or not lock_names(installation)
+    quarantine = installation.lock_dir / "mailman-ha.quarantine"
+    assert not list(quarantine.glob("release.lock*"))
 
 
 def test_planted_quarantine_is_refused_and_the_lock_kept(

@@ -10,11 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mailman_ha.agents import lock_sweep
+from mailman_ha.agents.list_lock_janitor import judge as janitor
 from mailman_ha.agents.lock_sweep import SweepReport
-from mailman_ha.locks import directory, verdict
+from mailman_ha.locks import directory, release, verdict
 from mailman_ha.locks.grammar import FORMAT_21
+from mailman_ha.ocf import codes
 from mailman_ha.ocf.escape import escape
 
+from tests.locks.interposed_os import InterposedOs
 from tests.locks.share import HERE, Share, dead_pid
 
 #: A sweep that is not held up takes a few hundredths of a second.
@@ -306,6 +310,46 @@ def test_the_locks_of_the_dead_are_found_among_very_many_strangers_files(
     assert not pair.lock.exists() and master.is_untouched()
     assert len(report.kept) == strangers // 2 + 1
     assert len(share.names()) == strangers + 2
+
+
+def test_sweep_with_too_much_to_release_ends_in_time_and_the_next_ones_do_the_rest(
+    share: Share, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write there can leave any number of claims of the dead. The master lock goes
+    first, then what stops a list, then those."""
+    slow = InterposedOs({})
+    monkeypatch.setattr(slow, "fsync", lambda file: time.sleep(0.02), raising=False)
+    monkeypatch.setattr(release, "os", slow)
+    pid = dead_pid()
+    for number in range(60):
+        share.write(f"x.lock.{HERE}.{pid}.{number}", b"")
+    locks = {share.lock(name).lock.name for name in ("test.lock", "a.lock", "master-qrunner")}
+    sweeps = 0
+    while share.names():
+        call = share.call(2.0)
+        report = lock_sweep.sweep(call, share.installation, share.surroundings)
+        assert call.deadline.remaining() > 0.25
+        assert report.released, "each sweep gets on"
+        if not sweeps:
+            first = [name for name, _ in report.released][:3]
+            assert first[0] == "master-qrunner" and set(first) == locks
+        left = len(share.names())
+        assert len(report.kept) == left and all(one.verdict.may_release for one in report.kept)
+        outcome = janitor.sweep_outcome(report, 0.0)
+        assert (outcome.code == codes.SUCCESS) == (left == 0)
+        if left:
+            assert report.problems == (outcome.reason,)
+            assert f"{left} more" in outcome.reason and "next sweep" in outcome.reason
+        sweeps += 1
+    assert sweeps > 1 and len(share.evidence()) == 63 and share.leftovers() == set()
+
+
+def test_sweep_that_is_late_already_releases_the_master_lock_all_the_same(share: Share) -> None:
+    """A start must not be refused for that: it would be refused on each node in turn."""
+    master = share.lock("master-qrunner")
+    share.lock("test.lock")
+    (kept,) = share.sweep(seconds=0.001).kept
+    assert kept.name == "test.lock" and not master.lock.exists()
 
 
 def test_lock_with_thousands_of_claims_is_told_of_in_a_sentence(share: Share) -> None:

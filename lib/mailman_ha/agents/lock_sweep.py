@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 #: A moment that no evidence is later than.
 _NEVER = float("inf")
 
+#: The part of an action's time that releasing leaves to what comes after it.
+_LEFT_AFTER_RELEASING = 0.25
+
 
 @record
 class Kept:
@@ -448,9 +451,18 @@ def _look_closely(
         else:
             dead.append((candidate, look, verdict))
     if dead:
-        for candidate, look, verdict, result in _release_all(
-            call, site, surroundings, evidence, dead, problems
-        ):
+        # What a start waits for comes first, and claims that nothing waits for come last.
+        dead.sort(key=lambda one: (one[0].name != site.master_lock, one[0].lock is None))
+        results = _release_all(call, site, surroundings, evidence, dead, problems)
+        later = dead[len(results) :]
+        if later:
+            problems.append(
+                f"{len(later)} more locks and claims of dead owners in {site.lock_dir} are kept "
+                "for now, as the time allowed was nearly over: the next sweep goes on"
+            )
+        for candidate, look, verdict in later:
+            kept.append(Kept(candidate.name, verdict, server_now - look.changed_at))
+        for candidate, look, verdict, result in results:
             if result.done:
                 released.append((candidate.name, verdict))
                 call.log.info(f"released {escape(candidate.name)}: {verdict.why}")
@@ -535,7 +547,8 @@ def _release_all(
     dead: list[tuple[_Candidate, Inspection, Verdict]],
     problems: list[str],
 ) -> list[tuple[_Candidate, Inspection, Verdict, Released]]:
-    results = []
+    """Release them in this order, at least one and then as many as there is time for."""
+    results: list[tuple[_Candidate, Inspection, Verdict, Released]] = []
     call.deadline.doing(f"releasing locks in {site.lock_dir}")
     host = surroundings.this_host.node or surroundings.this_host.hostname
     with ActingAs(site.user.uid, site.user.gid):
@@ -545,6 +558,9 @@ def _release_all(
                 # would find it changed, and take the note away by which it is to be ended.
                 problems += _finish_under_guard(call, quarantine)
                 for candidate, look, verdict in dead:
+                    left_after = call.deadline.timeout * _LEFT_AFTER_RELEASING
+                    if results and call.deadline.remaining() < left_after:
+                        break
 
                     def still_dead(now: Inspection, candidate: _Candidate = candidate) -> bool:
                         by_content = _owners_by_content(site, candidate, now)

@@ -22,7 +22,9 @@ from mailman_ha.locks.verdict import THIS_HOST
 from mailman_ha.mailman.installation import Installation
 from mailman_ha.mailman.location import VERSION_21
 from mailman_ha.ocf import codes
+from mailman_ha.ocf.deadline import Deadline
 from mailman_ha.ocf.outcome import Outcome, Refusal
+from mailman_ha.ocf.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,10 +55,14 @@ def stop(call: Call) -> Outcome:
     """Sweep this host's locks a last time, if the share still answers, and go off duty."""
     call.deadline.doing("sweeping a last time")
     if state_file.read(_state_path(call)) is not None:
-        trouble = bounded_child.run(
-            lambda: _sweep(call, _site(call), _surroundings(call)),
-            min(STOP_SWEEP_SECONDS, call.deadline.remaining() / 2),
-        )
+        seconds = min(STOP_SWEEP_SECONDS, call.deadline.remaining() / 2)
+        within = replace(call, deadline=Deadline(seconds))
+
+        def sweep() -> None:
+            for problem in _sweep(within, _site(within), _surroundings(within)).problems:
+                call.log.warning(problem)
+
+        trouble = bounded_child.run(sweep, seconds)
         if trouble:
             call.log.warning(f"no last sweep: {trouble}; the next start sweeps")
     publishing.withdraw(call)
