@@ -12,6 +12,7 @@ import pytest
 from mailman_ha.evidence.user_identity import ActingAs
 from mailman_ha.locks import directory, holding, release
 from mailman_ha.locks.release import Quarantine, QuarantineError
+from mailman_ha.locks.release_count import ReleaseCount, count
 
 from tests.locks.interposed_os import interpose
 from tests.locks.mount_namespace import in_mount_namespace, mount
@@ -219,7 +220,7 @@ def test_read_only_share_is_a_reason_not_a_crash(share: Share) -> None:
     assert pair.is_untouched()
 
 
-EVIDENCE_PLANTED = ("a link", "a dangling link", "a FIFO", "a directory", "a file linked elsewhere")
+EVIDENCE_PLANTED = ("a link", "a dangling link", "a FIFO", "a directory")
 
 
 @pytest.mark.parametrize("what", EVIDENCE_PLANTED)
@@ -238,23 +239,54 @@ def test_what_somebody_planted_as_evidence_log_is_not_written(share: Share, what
         log.symlink_to(share.top / "nothing")
     elif what == "a FIFO":
         os.mkfifo(log, 0o666)
-    elif what == "a directory":
-        log.mkdir()
     else:
-        os.link(victim, log)
+        log.mkdir()
     share.lock(LOCK)
     began = time.monotonic()
     report = share.sweep()
     assert time.monotonic() - began < 3.0
     assert [name for name, _ in report.released] == [LOCK] and share.names() == set()
-    assert "evidence.jsonl could not be written" in report.problems[0]
+    assert f"{log} could not be written" in report.problems[0]
+    assert "move aside what stands there" in report.problems[0]
     assert victim.read_text() == "precious\n" and not (share.top / "nothing").exists()
     assert "evidence.jsonl could not be written" in share.sweep().problems[0]
+    assert "ended the interrupted release" not in (share.top / "log").read_text()
     log.rmdir() if what == "a directory" else log.unlink()
     assert share.sweep().problems == ()
     (line,) = share.evidence()
     assert line["released"] == LOCK and len(line["moved_to"]) == 2
     assert share.leftovers() == set()
+
+
+def test_evidence_log_that_a_backup_has_by_another_name_goes_on_and_the_backup_stays(
+    share: Share,
+) -> None:
+    """cp -al and rsnapshot link what has not changed. What was counted stays counted."""
+    log, counted = share.quarantine / "evidence.jsonl", ReleaseCount()
+    for number in range(3):
+        share.lock(LOCK)
+        assert share.sweep().problems == ()
+        assert len(share.evidence()) == number + 1 and log.stat().st_nlink == 1
+        with ActingAs(share.user.uid, share.user.gid):
+            counted, _ = count(str(share.path), counted)
+        assert sum(counted.counts) == number + 1
+        os.link(log, share.top / f"backup{number}")
+    for number in range(3):
+        assert len((share.top / f"backup{number}").read_text().splitlines()) == number + 1
+    assert {name for name in names_in(share) if not name[0].isdigit()} == {"evidence.jsonl"}
+
+
+def test_file_that_somebody_linked_to_the_evidence_logs_name_is_not_written(share: Share) -> None:
+    share.lock("first.lock")
+    share.sweep()
+    victim = share.write("victim", b"precious\n")
+    log = share.quarantine / "evidence.jsonl"
+    log.unlink()
+    os.link(victim, log)
+    share.lock(LOCK)
+    assert share.sweep().problems == ()
+    assert victim.read_text() == "precious\n" and victim.stat().st_nlink == 1
+    assert json.loads(log.read_text().splitlines()[-1])["released"] == LOCK
 
 
 def test_full_share_at_every_size_loses_neither_lock_nor_evidence(share: Share) -> None:

@@ -136,6 +136,26 @@ def test_next_sweep_ends_what_a_killed_release_began(
     assert number > 25
 
 
+def test_release_killed_while_it_copies_the_log_that_a_backup_has_too_loses_no_line(
+    make_share: Callable[..., Share],
+) -> None:
+    for number in range(100):
+        share = make_share()
+        share.lock("first.lock")
+        share.sweep()
+        os.link(share.quarantine / "evidence.jsonl", share.top / "backup")
+        pair = share.lock(LOCK)
+        if not killed_before(number, share, pair):
+            break
+        let_the_guard_expire(share)
+        assert share.sweep().problems == (), number
+        assert [line["released"] for line in share.evidence()] == ["first.lock", LOCK], number
+        assert (share.top / "backup").read_text().count("\n") == 1, number
+    else:
+        pytest.fail("a release has more system calls than were tried")
+    assert number > 30
+
+
 @pytest.mark.parametrize("scene", SCENES)
 def test_sweep_that_waited_for_the_guard_of_a_release_that_was_killed_ends_it(
     make_share: Callable[..., Share], monkeypatch: pytest.MonkeyPatch, scene: str

@@ -349,10 +349,10 @@ def _finish_under_guard(call: Call, quarantine: Quarantine) -> list[str]:
     try:
         for result in quarantine.finish_interrupted():
             name = escape(result.name)
-            if result.done:
-                call.log.info(f"ended the interrupted release of {name}")
             if result.why:
                 problems.append(f"the interrupted release of {name}: {result.why}")
+            else:
+                call.log.info(f"ended the interrupted release of {name}")
     except OSError as error:
         problems.append(f"an interrupted release could not be ended: {error}")
     return problems

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 EVIDENCE_LOG = "evidence.jsonl"
+_COPY_OF_LOG = f"{EVIDENCE_LOG}.new"
 GUARD = "release.lock"
 UNFINISHED = "unfinished."
 
@@ -354,7 +355,11 @@ class Quarantine:
         except OSError as error:
             # A full share. The lock is gone all the same, and must be said so; the note stays, by
             # which a later sweep does the rest.
-            why = f"released, but {EVIDENCE_LOG} could not be written: {error.strerror}"
+            why = (
+                f"released, but {escape(os.path.join(self.path, EVIDENCE_LOG))} could not be "
+                f"written: {error.strerror}; make room, or move aside what stands there, and the "
+                "next sweep writes it"
+            )
             return Released(plan.name, True, why, moved=tuple(names))
         self._forget_note(plan.note)
         return Released(plan.name, True, moved=tuple(names))
@@ -546,7 +551,9 @@ class Quarantine:
         """Append one line of JSON to the evidence log; a link planted under its name is refused.
 
         It is on the disk when this returns. What a power cut left of an earlier line (half of it,
-        or zeros) stays a line of its own. Raises OSError where it could not be written.
+        or zeros) stays a line of its own. A log that has another name too is copied first: who has
+        it by that (a backup by hard links: cp -al, rsnapshot) keeps it as it is. Raises OSError
+        where it could not be written.
         """
         import json  # 12 ms; only a release needs it
 
@@ -560,8 +567,11 @@ class Quarantine:
         )
         try:
             status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-                raise OSError(errno.EEXIST, "somebody else's file stands in its place")
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EEXIST, "it is no regular file")
+            if status.st_nlink != 1:
+                self._copy_log(file)
+                return self.log(line)
             torn = status.st_size and os.pread(file, 1, status.st_size - 1) != b"\n"
             try:
                 _write_whole(file, ("\n" + text if torn else text).encode())
@@ -571,6 +581,28 @@ class Quarantine:
                 raise
         finally:
             os.close(file)
+
+    def _copy_log(self, log: int) -> None:
+        """Put a copy of the open `log` in its place. Raises OSError."""
+        self._forget_note(_COPY_OF_LOG)
+        copy = os.open(
+            _COPY_OF_LOG, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+            0o640,
+            dir_fd=self.quarantine,
+        )
+        try:
+            while part := os.read(log, _NOTE_LIMIT):
+                _write_whole(copy, part)
+            os.fsync(copy)
+            os.rename(
+                _COPY_OF_LOG, EVIDENCE_LOG,
+                src_dir_fd=self.quarantine, dst_dir_fd=self.quarantine,
+            )
+        except OSError:
+            self._forget_note(_COPY_OF_LOG)
+            raise
+        finally:
+            os.close(copy)
 
     def adopt(self, directory: int, name: str, inode: int) -> str:
         """Move `name` of another directory (a list's) into quarantine; returns its new name.
