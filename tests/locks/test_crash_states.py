@@ -183,6 +183,20 @@ def test_state_with_a_living_owner_is_kept_untouched(
     assert len(share.evidence()) == (1 if state == "A" else 0)
 
 
+def test_lock_whose_content_a_power_cut_left_as_nuls_is_released_as_an_empty_one_is(
+    share: Share, living_mailman: Callable[[], int]
+) -> None:
+    """J too: the length of the content was on the disk, its bytes were not."""
+    kept = {}
+    for pid in (dead_pid(), living_mailman()):
+        content = b"\0" * len(f"{share.path}/x.lock.{HERE}.{pid}.1")
+        kept[pid] = share.lock(f"list{pid}.lock", pid=pid, content=content)
+    share.sweep()
+    dead, alive = kept.values()
+    assert not dead.lock.exists() and len(share.evidence()) == 1
+    assert alive.is_untouched()
+
+
 def broken(share: Share, breaker: int, owner: int) -> set[str]:
     """Our own breaker has moved an expired lock to a claim's name of its own, and died."""
     pair = share.lock(LOCK, HERE, pid=owner)

@@ -146,6 +146,9 @@ DOUBTFUL = {
     "content ending in a slash": seen_of(SIMPLE, b"/locks/x.lock.a.5.1/"),
     "content with a newline": seen_of(SIMPLE, b"/locks/x.lock.a.5.1\n"),
     "content with a NUL": seen_of(SIMPLE, b"/locks/x.lock.a.5.1\0"),
+    "content that begins with NULs": seen_of(SIMPLE, b"\0" * 7 + b"/locks/x.lock.a.5.1"),
+    "NULs longer than any path": seen_of(SIMPLE, b"\0" * directory.CONTENT_LIMIT),
+    "more NULs than are read": replace(seen_of(SIMPLE, b"\0" * 999), whole=False),
     "content that is no text": seen_of(SIMPLE, b"\xff\xfe\x1b[2J"),
     "content too long": replace(seen_of(SIMPLE), whole=False),
     "another inode than the listing's": replace(seen_of(SIMPLE), inode=INODE + 1),
@@ -162,6 +165,17 @@ def test_doubt_about_the_file_keeps_it_and_says_who_claims_it_and_what_to_do(dou
     assert "pid 5 on host a" in found.why
     assert found.remedy
     assert found.sentence().isprintable() and found.sentence().isascii()
+
+
+def test_content_of_which_a_power_cut_left_the_length_only_counts_as_empty() -> None:
+    """Its bytes are NULs then, and only the claims' names tell who owned it."""
+    torn = b"\0" * len("/var/locks/x.lock.a.5.1")
+    assert judge(SIMPLE, seen_of(SIMPLE, torn), ALL_DEAD).state == verdict.DEAD_HERE
+    living = several({Owner("a", 5): LIVING, Owner("a.5", 1): FOREIGN})
+    assert judge(SIMPLE, seen_of(SIMPLE, torn), living).state == verdict.ALIVE
+    lonely = lock_of("x.lock")
+    found = judge(lonely, seen_of(lonely, torn), ALL_DEAD)
+    assert found.state == verdict.UNKNOWN and "nothing names its owner" in found.why
 
 
 def test_live_lock_that_took_the_dead_ones_place_after_the_listing_is_kept() -> None:
@@ -231,5 +245,5 @@ def test_what_the_content_holds_is_limited_and_escaped_in_the_sentence() -> None
     lock = lock_of("x.lock", "x.lock.a.5.1")
     seen = seen_of(lock, b"\x1b]0;owned\x07" * 200)
     found = judge(lock, seen, ALL_DEAD)
-    assert "\\x1b" in found.why and len(found.sentence()) < 800
+    assert ": '\\x1b]0;owned\\x07" in found.why and len(found.sentence()) < 800
     assert len(seen.content) // 2 <= directory.CONTENT_LIMIT

@@ -15,7 +15,7 @@ import os
 import time
 
 from mailman_ha.locks import grammar
-from mailman_ha.locks.directory import Inspection, LockFile
+from mailman_ha.locks.directory import CONTENT_LIMIT, Inspection, LockFile
 from mailman_ha.locks.grammar import Owner
 from mailman_ha.ocf.escape import escape
 from mailman_ha.ocf.record import record
@@ -358,7 +358,7 @@ def judge(lock: LockFile, seen: Inspection | OSError, format: str, evidence: Evi
     named = seen.named_claim()
     if named is not None and named not in lock.claims:
         claims.append(grammar.owners_of_claim(format, lock.name, named))
-    if (named is None and seen.content) or () in claims:
+    if (named is None and not _is_empty(seen)) or () in claims:
         return _unsure(_contradiction(seen), lock.owners, _MOVE_ASIDE)
     if not claims:
         return _unsure(
@@ -442,8 +442,14 @@ def _unreadable(error: OSError, owners: tuple[Owner, ...]) -> Verdict:
     )
 
 
+def _is_empty(seen: Inspection) -> bool:
+    """Whether the content is none, or of a path's length and all NULs: that is left where a power
+    cut came after the length was on disk and before the content was, which nobody syncs."""
+    return len(seen.content) < CONTENT_LIMIT and seen.whole and not seen.content.strip(b"\0")
+
+
 def _contradiction(seen: Inspection) -> str:
     shown = escape(os.fsdecode(seen.content[:80]))
-    return f"its content names no claim on it: {shown!r}" if seen.whole else (
+    return f"its content names no claim on it: '{shown}'" if seen.whole else (
         "its content is too long for a claim's path"
     )
