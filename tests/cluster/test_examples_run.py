@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 from mailman_ha.ocf.record import replace
-from mailman_ha.topology import cib_xml, shape, transition
+from mailman_ha.topology import cib_xml, pcs_commands, shape, transition
 from mailman_ha.topology.site import DRBD, NONE, SITE, Address, Device, Node, Share, Site
 
 from lab.client import Lab
@@ -47,6 +47,22 @@ cibadmin --replace --scope constraints --xml-file /tmp/constraints.xml
 crm_attribute --name stop-all-resources --delete
 crm_resource --wait --timeout {SETTLED}
 crm_verify -L -V
+"""
+
+#: Nothing is configured any more.
+CLEAR = f"""
+crm_attribute --name stop-all-resources --update true
+crm_resource --wait --timeout {SETTLED}
+cibadmin --replace --scope constraints --xml-text '<constraints/>'
+cibadmin --replace --scope resources --xml-text '<resources/>'
+crm_attribute --name stop-all-resources --delete
+"""
+
+#: A site's description as commands for pcs, typed on a node of the cluster.
+LOAD = f"""
+printf %s "$1" > /tmp/site.pcs
+sh /tmp/site.pcs
+crm_resource --wait --timeout {SETTLED}
 """
 
 
@@ -129,3 +145,22 @@ def test_examples_come_up_as_they_are_rendered(lab: Lab) -> None:
         assert lab.failures() == [], name
         if site.mailman.run_by != SITE:
             assert len(lab.masters()) == 1, name
+
+
+@pytest.mark.parametrize("lab", [("trixie", "mailman3", 2)], indirect=True, ids=["trixie-mailman3"])
+def test_site_that_is_loaded_with_pcs_outlives_its_node(lab: Lab) -> None:
+    """No resource was tried where its share is not, so none is banned from the other node."""
+    site = in_lab(sites.example("two-nodes-nfs")[0], lab)
+    node = lab.node_names[0]
+    lab.run(node, ["sh", "-ec", CLEAR], 2 * SETTLED)
+    lab.run(
+        node, ["sh", "-ec", LOAD, "sh", pcs_commands.render(shape.build(site))], 2 * SETTLED
+    )
+    assert lab.failures() == []
+    (active,) = lab.masters()
+    lab.kill(active)
+    lab.wait_until(
+        "Mailman runs on the other node",
+        lambda: [one for one in lab.masters() if one != active], 90,
+    )
+    assert lab.failures() == []
