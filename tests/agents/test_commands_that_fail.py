@@ -88,6 +88,17 @@ def test_start_command_in_trouble_fails_the_start_in_time(
     assert agents.master("stop", parameters).code == 0
 
 
+def test_lock_directory_that_is_not_mailmans_is_told_with_mailmans_own(
+    agents: Agents, make_installation: Callable[..., Installation]
+) -> None:
+    installation = make_installation("standin")
+    other = str(installation.log_dir)
+    done = agents.master("start", installation, timeout=6, lock_dir=other)
+    assert done.code == 1
+    for word in (other, str(installation.master_lock), "lock_dir"):
+        assert word in done.reason, done
+
+
 @pytest.mark.parametrize("way", ["failing", "printing rubbish", "hanging"])
 def test_mailman_that_does_not_tell_its_configuration_fails_the_start_in_time(
     agents: Agents, installation21: Installation, way: str

@@ -218,7 +218,10 @@ def _wait_until_up(
 ) -> Outcome:
     """Wait until the master holds the lock and every configured runner is there."""
     last_seen = time.monotonic()
-    lacking = "the master did not take its lock"
+    looked_at = os.path.join(site.lock_dir, site.master_lock)
+    lacking = f"the master did not take its lock {looked_at}"
+    if looked_at != site.answer.master_lock:
+        lacking += f", which Mailman calls {site.answer.master_lock} (see the parameter lock_dir)"
     while True:
         call.deadline.doing(f"waiting for Mailman to come up ({lacking})")
         lock = observe.look_at_master_lock(call, site)
