@@ -3,6 +3,7 @@ its timeout, with a reason."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +114,23 @@ def test_mailman_that_does_not_tell_its_configuration_fails_the_start_in_time(
     assert "configuration" in done.reason
     assert agents.master("monitor", installation21, interval=0, timeout=6).code == 7
     assert agents.master("stop", installation21, timeout=6).code == 0
+
+
+def test_mailman21_whose_user_is_not_given_is_asked_by_nobody_and_started_by_its_user(
+    agents: Agents, make_installation: Callable[..., Installation]
+) -> None:
+    """Its configuration is a program, which its user can change: root must not run it."""
+    installation = make_installation(
+        "standin", settings="import os\nif os.getuid() == 0: raise SystemExit('run by root')\n"
+    )
+    given = {**installation.agent_parameters(), "host_map": f"n1={installation.host}"}
+    del given["user"], given["group"]
+    for action in ("start", "monitor", "stop"):
+        done = agents.master(action, given)
+        assert done.code == 0, done
+        if action == "monitor":
+            owners = {os.stat(f"/proc/{one.pid}").st_uid for one in installation.processes()}
+            assert owners == {installation.uid}
 
 
 def test_missing_start_command_is_refused_with_where_it_was_looked_for(

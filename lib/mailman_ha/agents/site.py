@@ -52,13 +52,13 @@ def find_installation(call: Call, seconds: float = ASK_SECONDS) -> Installation 
     except location.NotFound as error:
         return Absent(str(error))
     try:
-        asker = _asking_user(call, place)
+        user = _known_user(call, place)
+        asker = user or installation.find_reader_21(place.prefix)
         call.deadline.doing(f"asking {place.describe()} for its configuration")
         answer = asking.ask(
-            place, call.state_dir, min(call.deadline.remaining(), seconds),
-            asker.uid if asker else None, asker.gid if asker else None,
+            place, call.state_dir, min(call.deadline.remaining(), seconds), asker.uid, asker.gid
         )
-        user = asker or installation.find_user(answer.user, call.text("group") or answer.group)
+        user = user or installation.find_user(answer.user, call.text("group") or answer.group)
     except asking.CannotAsk as error:
         return Absent(str(error), codes.ERR_GENERIC)
     except installation.NoSuchUser as error:
@@ -79,8 +79,8 @@ def ask_ahead(call: Call) -> None:
     bounded_child.run(lambda: find_installation(call, seconds * 0.8), seconds)
 
 
-def _asking_user(call: Call, place: Location) -> User | None:
-    """As whom Mailman is asked; None for 2.1 whose user is not given, since 2.1 names its own."""
+def _known_user(call: Call, place: Location) -> User | None:
+    """Mailman's user; None for 2.1 where he is not given, since 2.1 names its own."""
     name, group = call.text("user"), call.text("group")
     if place.version == location.VERSION_3:
         return installation.find_user_3(name, group)

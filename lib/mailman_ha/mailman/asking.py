@@ -202,8 +202,10 @@ def _ask_now(location: Location, seconds: float, uid: int | None, gid: int | Non
         environment={"PYTHONDONTWRITEBYTECODE": "1"},
     )
     if result.code != 0:
-        raise CannotAsk(f"{location.describe()} did not tell its configuration: "
-                        + result.complaint())
+        whom = f" to uid {uid}, gid {gid} (parameters user, group)" if os.geteuid() == 0 else ""
+        raise CannotAsk(
+            f"{location.describe()} did not tell its configuration{whom}: {result.complaint()}"
+        )
     text = result.output.decode("utf-8", "replace")
     _, mark, rest = text.rpartition(_MARK)
     if not mark:

@@ -142,6 +142,22 @@ def find_user(name: str, group: str) -> User:
     return User(name, entry.pw_uid, gid)
 
 
+def find_reader_21(prefix: str) -> User:
+    """As whom 2.1 is asked for its configuration, which is a program, before it has named its user:
+    nobody, in the group of its files, for which Mailman's own check_perms keeps them readable. Not
+    root: whoever can write there would be root then."""
+    try:
+        entry = pwd.getpwnam("nobody")
+        name, uid, gid = entry.pw_name, entry.pw_uid, entry.pw_gid
+    except KeyError:
+        name, uid, gid = "nobody", 65534, 65534
+    try:
+        gid = os.stat(prefix).st_gid or gid
+    except OSError:
+        pass  # what is missing is told by whoever looks for the programs
+    return User(name, uid, gid)
+
+
 def find_user_3(name: str, group: str) -> User:
     """Mailman 3's user: `name`, or the first of its usual ones that exists. Raises NoSuchUser."""
     if name:
