@@ -92,10 +92,11 @@ class Standing:
         return self.lab.run(node, self.lab.site.list_members(LIST)).stdout.split()
 
     def queued(self, node: str) -> str:
-        """What lies in the queues, for the text of a failure."""
+        """What lies in the queues, and the locks with their verdicts, for the text of a failure."""
         top = self.lab.site.mount_point
         find = ["find", top, "-name", "*.pck*", "-o", "-name", "*.bak", "-o", "-name", "*.psv"]
-        return self.lab.run(node, find, check=False).stdout
+        found = self.lab.run(node, find, check=False).stdout
+        return found + self.lab.run(node, ["mailman-ha", "locks"], 30, check=False).stdout
 
     def released_locks(self, node: str) -> list[dict[str, Any]]:
         """The evidence of every lock released since the test began, as the share has it."""
