@@ -47,6 +47,13 @@ OPTIONS: dict[str, dict[str, object]] = {
     "mailman3": {"runners": ("pipeline",), "slices": {"in": COUNT}},
 }
 
+#: Of those whose master leaves the queue `out` alone, whose runner delivers.
+OUTGOING_OPTIONS: dict[str, dict[str, object]] = {
+    "standin": {"without": list(Mailman21.QUEUES)},
+    "mailman21": {"without": list(Mailman21.QUEUES)},
+    "mailman3": {"runners": (), "slices": {"in": 1, "out": 1}},
+}
+
 
 class Sliced:
     """One installation, the agents on it, and what can be seen of its slices of `in`."""
@@ -341,20 +348,28 @@ def picture(n2: NodePicture, **options: bool) -> ClusterPicture:
     return ClusterPicture({"n1": NodePicture(), "n2": n2}, **options)
 
 
-@pytest.fixture(scope="session")
-def sliced_by_kind(private_space: PrivateSpace) -> Iterator[Callable[[str], Sliced]]:
+def each_kind_once(
+    space: PrivateSpace, options: Mapping[str, dict[str, object]]
+) -> Iterator[Callable[[str], Sliced]]:
+    """Gives the installation of a kind, made with its `options` when it is first asked for; all
+    are closed in the end."""
     made: dict[str, Sliced] = {}
 
     def give(kind: str) -> Sliced:
         if kind == "mailman21" and RealMailman21.original() is None:
             pytest.skip("MAILMAN21_PREFIX names no installation of Mailman 2.1")
         if kind not in made:
-            made[kind] = Sliced(private_space.installation(kind, **OPTIONS[kind]))
+            made[kind] = Sliced(space.installation(kind, **options[kind]))
         return made[kind]
 
     yield give
     for one in made.values():
         one.close()
+
+
+@pytest.fixture(scope="session")
+def sliced_by_kind(private_space: PrivateSpace) -> Iterator[Callable[[str], Sliced]]:
+    yield from each_kind_once(private_space, OPTIONS)
 
 
 @pytest.fixture(params=KINDS)
@@ -384,27 +399,14 @@ def make_node() -> Iterator[Callable[[Sliced, str], Node]]:
 
 @pytest.fixture(scope="session")
 def outgoing_by_kind(private_space: PrivateSpace) -> Iterator[Callable[[str], Sliced]]:
-    """Installations whose master leaves the queue `out` alone, whose runner delivers."""
-    made: dict[str, Sliced] = {}
-
-    def give(kind: str) -> Sliced:
-        if kind not in made:
-            options: dict[str, object] = (
-                {"runners": (), "slices": {"in": 1, "out": 1}} if kind == "mailman3"
-                else {"without": list(Mailman21.QUEUES)}
-            )
-            made[kind] = Sliced(private_space.installation(kind, **options))
-        return made[kind]
-
-    yield give
-    for one in made.values():
-        one.close()
+    yield from each_kind_once(private_space, OUTGOING_OPTIONS)
 
 
 @pytest.fixture(params=KINDS)
 def outgoing(
     request: pytest.FixtureRequest, outgoing_by_kind: Callable[[str], Sliced]
 ) -> Iterator[Sliced]:
+    """A Mailman with nothing running, whose queue `out` is for qfiles-slice."""
     given = outgoing_by_kind(request.param)
     yield given
     print(given.errors())

@@ -297,6 +297,12 @@ def test_whole_save_of_the_dead_becomes_the_missing_configuration(
     assert line["done"] == "finished" and line["host"] == "n2"
 
 
+def saves_put_aside(installation: Installation) -> list[bytes]:
+    """What the half-finished saves in quarantine hold."""
+    kept = (installation.lock_dir / "mailman-ha.quarantine").glob("*config.pck.tmp*")
+    return [path.read_bytes() for path in kept]
+
+
 @pytest.mark.parametrize("content", [WHOLE[:-20], b"", WHOLE + b"more"])
 def test_torn_save_of_the_dead_is_put_aside(
     agents: Agents, installation21: Installation, content: bytes
@@ -306,8 +312,7 @@ def test_torn_save_of_the_dead_is_put_aside(
     assert agents.janitor("start", installation21).code == 0
     assert not partial.exists()
     assert not (partial.parent / "config.pck").exists()
-    kept = list((installation21.lock_dir / "mailman-ha.quarantine").glob("*config.pck.tmp*"))
-    assert [path.read_bytes() for path in kept] == [content]
+    assert saves_put_aside(installation21) == [content]
 
 
 def test_save_beside_a_configuration_is_put_aside_and_that_kept(
@@ -336,8 +341,7 @@ def test_save_older_than_the_last_configuration_is_put_aside(
     assert done.code == 0 and "older than config.pck.last" in done.stderr
     assert not partial.exists() and not (partial.parent / "config.pck").exists()
     assert last.read_bytes() == OLD
-    kept = list((installation21.lock_dir / "mailman-ha.quarantine").glob("*config.pck.tmp*"))
-    assert [path.read_bytes() for path in kept] == [WHOLE]
+    assert saves_put_aside(installation21) == [WHOLE]
 
 
 def test_of_several_saves_the_one_written_last_is_finished(

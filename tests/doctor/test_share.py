@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -192,27 +193,34 @@ def disk(tmp_path: Path, name: str = "disk") -> Path:
     return image
 
 
+def on_a_disk(tmp_path: Path, where: Path, look: Callable[[], None]) -> None:
+    """Have a `look` with a disk of Mailman's directories mounted at `where`, and only then."""
+    where.mkdir(exist_ok=True)
+    image = disk(tmp_path)
+
+    def mounted() -> None:
+        mount("-o", "loop", str(image), str(where))
+        made(where)
+        look()
+
+    in_mount_namespace(mounted)
+
+
 @needs_root
 def test_disk_that_the_cluster_mounts_has_no_finding(tmp_path: Path) -> None:
     top = tmp_path / "var"
-    top.mkdir()
-    image = disk(tmp_path)
 
     def look() -> None:
-        mount("-o", "loop", str(image), str(top))
-        assert judge(site_under(made(top)), str(top)) == []
+        assert judge(site_under(top), str(top)) == []
 
-    in_mount_namespace(look)
+    on_a_disk(tmp_path, top, look)
 
 
 @needs_root
 def test_lock_directory_in_memory_is_an_error(tmp_path: Path) -> None:
-    top = made(tmp_path / "var")
-    image = disk(tmp_path)
+    top = tmp_path / "var"
 
     def look() -> None:
-        mount("-o", "loop", str(image), str(top))
-        made(top)
         mount("-t", "tmpfs", "none", str(top / "locks"))
         kind, apart = judge(site_under(top), str(top))
         assert kind == ("share", ERROR,
@@ -220,20 +228,17 @@ def test_lock_directory_in_memory_is_an_error(tmp_path: Path) -> None:
         assert apart[1] == ERROR
         assert "lies on another file system than the queue directory" in apart[2]
 
-    in_mount_namespace(look)
+    on_a_disk(tmp_path, top, look)
 
 
 @needs_root
 def test_lock_directory_that_is_a_link_off_the_share_is_an_error(tmp_path: Path) -> None:
     """As where somebody moved the locks to /run."""
-    top = made(tmp_path / "var")
+    top = tmp_path / "var"
     elsewhere = tmp_path / "run"
     elsewhere.mkdir()
-    image = disk(tmp_path)
 
     def look() -> None:
-        mount("-o", "loop", str(image), str(top))
-        made(top)
         mount("-t", "tmpfs", "none", str(elsewhere))
         (top / "locks").rmdir()
         (top / "locks").symlink_to(elsewhere)
@@ -241,7 +246,7 @@ def test_lock_directory_that_is_a_link_off_the_share_is_an_error(tmp_path: Path)
         assert ("share", ERROR,
                 f"the lock directory {top}/locks lies on this node's own tmpfs") in found
 
-    in_mount_namespace(look)
+    on_a_disk(tmp_path, top, look)
 
 
 @needs_root
@@ -271,12 +276,8 @@ def test_bind_of_the_root_file_system_is_an_error_though_the_cluster_mounts_it(
 @needs_root
 def test_locks_and_data_bound_from_one_share_are_on_one_share(tmp_path: Path) -> None:
     top, shared = made(tmp_path / "var"), tmp_path / "share"
-    shared.mkdir()
-    image = disk(tmp_path)
 
     def look() -> None:
-        mount("-o", "loop", str(image), str(shared))
-        made(shared)
         mount("--bind", str(shared / "locks"), str(top / "locks"))
         mount("--bind", str(shared / "queue"), str(top / "queue"))
         table = mounts.read()
@@ -285,19 +286,15 @@ def test_locks_and_data_bound_from_one_share_are_on_one_share(tmp_path: Path) ->
         assert not share._apart(found[0], found[1])
         assert share._apart(found[0], found[2])
 
-    in_mount_namespace(look)
+    on_a_disk(tmp_path, shared, look)
 
 
 @needs_root
 def test_locks_that_are_mounted_apart_from_the_data_are_a_note(tmp_path: Path) -> None:
     """One file system, but nothing can be renamed or linked between its two mounts."""
     top = tmp_path / "var"
-    top.mkdir()
-    image = disk(tmp_path)
 
     def look() -> None:
-        mount("-o", "loop", str(image), str(top))
-        made(top)
         mount("--bind", str(top / "queue"), str(top / "queue"))
         ((_, severity, said),) = judge(site_under(top), str(top))
         assert severity == NOTE
@@ -306,7 +303,7 @@ def test_locks_that_are_mounted_apart_from_the_data_are_a_note(tmp_path: Path) -
             f"{top}/queue, though on one file system"
         )
 
-    in_mount_namespace(look)
+    on_a_disk(tmp_path, top, look)
 
 
 def test_directory_that_is_not_there_could_not_be_looked_at(tmp_path: Path) -> None:

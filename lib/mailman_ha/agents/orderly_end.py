@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mailman_ha.mailman.installation import Installation
     from mailman_ha.mailman.processes import MailmanProcesses
     from mailman_ha.ocf.call import Call
 
@@ -51,13 +52,9 @@ def _drain(call: Call, find: Callable[[], MailmanProcesses]) -> None:
     """Have the runners end between two messages, as far as the time for it allows."""
     call.deadline.doing("waiting for the runners to finish their messages")
     seconds = min(DRAIN_SECONDS, call.deadline.remaining() / 4)
-
-    def work() -> None:
-        site = agent_site.find_installation(call)
-        if not isinstance(site, Absent):
-            drain.drain(site, find, seconds / 2, seconds * 0.9)
-
-    trouble = bounded_child.run(work, seconds)
+    trouble = _in_child(
+        call, seconds, lambda site: drain.drain(site, find, seconds / 2, seconds * 0.9)
+    )
     if trouble:
         call.log.warning(f"the runners were not drained: {trouble}")
         for one in find().runners:  # none may stay halted by a drain that was cut off
@@ -67,12 +64,18 @@ def _drain(call: Call, find: Callable[[], MailmanProcesses]) -> None:
 def _bring_back(call: Call, began: float, queue: str) -> None:
     """Return what runners that no drain had reached have put aside since `began`."""
     call.deadline.doing("bringing back what the runners put aside")
-
-    def work() -> None:
-        site = agent_site.find_installation(call)
-        if not isinstance(site, Absent):
-            drain.bring_back_since(site, began, queue)
-
-    trouble = bounded_child.run(work, min(RETURN_SECONDS, call.deadline.remaining() / 3))
+    seconds = min(RETURN_SECONDS, call.deadline.remaining() / 3)
+    trouble = _in_child(call, seconds, lambda site: drain.bring_back_since(site, began, queue))
     if trouble:
         call.log.warning(f"what the runners put aside stays in the shunt queue: {trouble}")
+
+
+def _in_child(call: Call, seconds: float, work: Callable[[Installation], None]) -> str:
+    """Do `work` with the installation, where there is one; '' when it was done, or why not."""
+
+    def with_installation() -> None:
+        site = agent_site.find_installation(call)
+        if not isinstance(site, Absent):
+            work(site)
+
+    return bounded_child.run(with_installation, seconds)

@@ -240,12 +240,20 @@ def this_host(call: Call) -> ThisHost:
     return ThisHost(hostname, socket.getfqdn(), call.node)
 
 
+def read_host_map(call: Call) -> tuple[dict[str, str], str]:
+    """The parameter host_map, and why it cannot be understood: then it is empty."""
+    try:
+        return hosts.parse_host_map(call.text("host_map")), ""
+    except hosts.HostMapError as error:
+        return {}, str(error)
+
+
 def host_map(call: Call) -> dict[str, str]:
     """The parameter host_map. Refuses (ERR_CONFIGURED) what cannot be understood."""
-    trouble = host_map_trouble(call)
-    if trouble:
-        raise Refusal(codes.ERR_CONFIGURED, trouble)
-    return hosts.parse_host_map(call.text("host_map"))
+    mapped, why = read_host_map(call)
+    if why:
+        raise Refusal(codes.ERR_CONFIGURED, host_map_trouble(call))
+    return mapped
 
 
 def host_map_trouble(call: Call) -> str:
@@ -254,22 +262,21 @@ def host_map_trouble(call: Call) -> str:
     It can be changed while Mailman runs, and only verdicts on other nodes need it: actions that
     have to do with what runs say this and go on, since Pacemaker stops what fails.
     """
-    try:
-        hosts.parse_host_map(call.text("host_map"))
-    except hosts.HostMapError as error:
-        return (
-            f"parameter host_map: {error}; write it as \"node1=mail1.example.org "
-            "node2=mail2.example.org\""
-        )
-    return ""
+    _, why = read_host_map(call)
+    if not why:
+        return ""
+    return (
+        f"parameter host_map: {why}; write it as \"node1=mail1.example.org "
+        "node2=mail2.example.org\""
+    )
 
 
 def degraded_by_host_map(call: Call, outcome: Outcome) -> Outcome:
     """The `outcome` of a monitor: from level 10 on a success says what is wrong with host_map."""
+    if outcome.code != codes.SUCCESS or call.check_level < 10:
+        return outcome
     trouble = host_map_trouble(call)
-    if trouble and outcome.code == codes.SUCCESS and call.check_level >= 10:
-        return Outcome(codes.DEGRADED, trouble)
-    return outcome
+    return Outcome(codes.DEGRADED, trouble) if trouble else outcome
 
 
 def reload_host_map(call: Call) -> bool:

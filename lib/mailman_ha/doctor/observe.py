@@ -106,7 +106,7 @@ def everything(call: Call, found: FromCib) -> Observation:
     hostname = socket.gethostname()
     call.deadline.doing("asking the resolver for this host's full name")
     here = ThisHost(hostname, socket.getfqdn(), call.node)
-    host_map, host_map_trouble = _host_map(call)
+    host_map, host_map_trouble = agent_site.read_host_map(call)
     if answer is not None and here.node is None:
         here = replace(here, node=_own_node(here, host_map, answer))
     services, services_unseen = own_services.look()
@@ -166,13 +166,6 @@ def publish(seen: Observation) -> str:
     if facts is None:
         return "nothing is known of this node"
     return node_attributes.publish({FACTS_ATTRIBUTE: node_facts.line(facts)}, CLUSTER_SECONDS)
-
-
-def _host_map(call: Call) -> tuple[dict[str, str], str]:
-    try:
-        return hosts.parse_host_map(call.text("host_map")), ""
-    except hosts.HostMapError as error:
-        return {}, str(error)
 
 
 def _own_node(

@@ -91,7 +91,7 @@ def look_at_master_lock(call: Call, site: Installation) -> MasterLock:
     """Who holds the master lock: from the directory's listing and the holder's own claim file,
     both of which are right at once over NFS (facts, section 6)."""
     here = agent_site.this_host(call)
-    mapped = {} if agent_site.host_map_trouble(call) else agent_site.host_map(call)
+    mapped, _ = agent_site.read_host_map(call)
     own_names = {*here.names, *(host for host, node in mapped.items() if node == here.node)}
     call.deadline.doing(f"reading the lock directory {site.lock_dir}")
     with ActingAs(site.user.uid, site.user.gid):
